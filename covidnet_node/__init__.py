@@ -1,0 +1,1 @@
+"""A DICOM node that answers chest X-rays with a structured report and a heatmap."""

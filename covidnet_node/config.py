@@ -1,0 +1,256 @@
+"""node.toml as one frozen, validated model. Read once by `cli.py`, passed down as arguments.
+
+Never read from the environment and never changed while running: a change is a restart.
+"""
+
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from covidnet_node.errors import BadConfig
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return text
+
+
+AETitle = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=16),
+    Field(pattern=r"^[\x20-\x5b\x5d-\x7e]+$"),
+]
+"""PS3.5 6.2: at most 16 characters, no backslash, no control characters."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""0 asks the system for a free one (tests and demo)."""
+
+UIDText = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+"""Regular expression, searched without regard to case."""
+
+Seconds = Annotated[float, Field(gt=0)]
+Days = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A table of node.toml: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Node(Section):
+    """Who this node is and where it keeps its state."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "covidnet-node"
+    ae_title: AETitle = "COVIDNET"
+    data: Path = Path("/var/lib/covidnet-node")
+    """Folder of journal and spool; mode 0700."""
+
+
+class Receive(Section):
+    """The C-ECHO / C-STORE SCP."""
+
+    address: str = "0.0.0.0"  # noqa: S104 - a DICOM node listens to its hospital
+    port: Port = 11112
+    require_called_ae: bool = True
+    calling_aes: tuple[AETitle, ...] = ()
+    """Empty: any."""
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 100
+    max_pdu_bytes: Annotated[int, Field(ge=16_384, le=16 * 1024 * 1024)] = 1024 * 1024
+    max_object_mib: Annotated[int, Field(ge=1, le=4096)] = 256
+    low_disk_mib: Annotated[int, Field(ge=0)] = 1024
+    """Below this much free space C-STORE answers A700."""
+    request_timeout_s: Seconds = 10
+    """For the association request of a client that has connected."""
+    network_timeout_s: Seconds = 60
+    """For the next message of an open association."""
+    refused_status: Literal["success", "cannot_understand", "out_of_resources"] = "success"
+    """Answer to an image that is not ours: 0000, C000 or A700."""
+    accept_classes: tuple[UIDText, ...] = ()
+    """Further storage SOP classes to accept: admitted only by a rule that names them."""
+    refuse_classes: tuple[UIDText, ...] = ()
+    """Storage SOP classes never to accept, of those accepted by default."""
+
+
+class Rule(Section):
+    """The first rule of which every given field matches decides."""
+
+    action: Literal["admit", "refuse"]
+    name: str = ""
+    sop_class: tuple[UIDText, ...] = ()
+    modality: tuple[str, ...] = ()
+    calling_ae: tuple[AETitle, ...] = ()
+    body_part: Pattern | None = None
+    procedure: Pattern | None = None
+    """Requested or performed procedure, protocol name, and their codes' meanings."""
+    description: Pattern | None = None
+    """Study or series description."""
+    view: Pattern | None = None
+    presentation_intent: tuple[str, ...] = ()
+    min_rows: Annotated[int, Field(ge=0)] = 0
+    min_columns: Annotated[int, Field(ge=0)] = 0
+
+
+CHEST = r"chest|thora|lung|\bcxr\b"
+
+DEFAULT_RULES = (
+    Rule(action="admit", name="chest by body part", modality=("CR", "DX"), body_part=CHEST),
+    Rule(action="admit", name="chest by procedure", modality=("CR", "DX"), procedure=CHEST),
+    Rule(action="admit", name="chest by description", modality=("CR", "DX"), description=CHEST),
+)
+
+
+class Admit(Section):
+    """Which images are ours. Intended use itself (adult, frontal) is not configurable."""
+
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+    age_unknown: Literal["analyze", "not_analyzed"] = "analyze"
+
+
+class Analyze(Section):
+    """The worker processes."""
+
+    weights: Path | None = None
+    """Folder with manifest.toml; None: the weights shipped with the package."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    workers: Annotated[int, Field(ge=0, le=16)] = 0
+    """0: one per GPU, or one on a CPU."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads per worker; 0: all cores but one."""
+    batch: Annotated[int, Field(ge=1, le=64)] = 1
+    """Most images one claim takes; a worker never waits to fill it."""
+    deadline_s: Seconds = 120
+    """For one image; a worker silent for longer is killed and the image tried once more."""
+    max_crashes: Annotated[int, Field(ge=1, le=10)] = 2
+    """Workers one image may take down before it is parked."""
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 10
+    """Attempts of any kind (restarts of the node, memory running out) before it is parked."""
+
+
+class Destination(Section):
+    """A PACS that wants results."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    ae_title: AETitle | None = None
+    host: str | None = None
+    port: Port
+    back_to_sender: bool = False
+    """Results go to the AE title and address the image came from, at `port`."""
+    calling_ae: AETitle | None = None
+    """AE title to call with; None: the node's own."""
+    connect_timeout_s: Seconds = 10
+    response_timeout_s: Seconds = 60
+    max_per_association: Annotated[int, Field(ge=1, le=1000)] = 50
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "Destination":
+        named = self.ae_title is not None and self.host is not None
+        if self.back_to_sender == (self.ae_title is not None or self.host is not None):
+            raise ValueError("give either ae_title and host, or back_to_sender = true")
+        if not self.back_to_sender and not named:
+            raise ValueError("ae_title and host are both needed")
+        return self
+
+
+class Deliver(Section):
+    """How results that a destination misses are sent again."""
+
+    first_pause_s: Seconds = 5
+    longest_pause_s: Seconds = 900
+    give_up_after_hours: Annotated[float, Field(gt=0)] = 24 * 7
+    """After that the case is parked with an alert; `queue requeue` starts afresh."""
+
+    @property
+    def give_up_after(self) -> timedelta:
+        """As a duration."""
+        return timedelta(hours=self.give_up_after_hours)
+
+
+class Retention(Section):
+    """How long pixels and results stay on disk once a case rests. Rows of the journal stay."""
+
+    done_days: Days = 7
+    refused_days: Days = 30
+    """Of a refused image only its row is kept; this is the row's age."""
+    parked_days: Days = 90
+
+
+class Http(Section):
+    """Status page, health and metrics."""
+
+    address: str = "127.0.0.1"
+    port: Port = 8042
+
+
+class Log(Section):
+    """Operational log, JSON lines on standard output; never patient data."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "console"] = "json"
+
+
+class Config(Section):
+    """All of node.toml."""
+
+    node: Node = Node()
+    receive: Receive = Receive()
+    admit: Admit = Admit()
+    analyze: Analyze = Analyze()
+    deliver: Deliver = Deliver()
+    destination: tuple[Destination, ...] = ()
+    retention: Retention = Retention()
+    http: Http = Http()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Config":
+        names = [destination.name for destination in self.destination]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"two destinations are named {sorted(twice)[0]!r}")
+        return self
+
+
+def load_config(path: Path) -> Config:
+    """Read node.toml; raises BadConfig naming file, key and remedy."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadConfig(str(path), "file", "does not exist; start from config/node.toml") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(str(path), "file", f"cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(str(path), "file", f"is not valid TOML: {error}") from error
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise BadConfig(str(path), *_first_complaint(error)) from error
+
+
+def _first_complaint(error: ValidationError) -> tuple[str, str]:
+    """Key and remedy of the first thing wrong, in an administrator's words."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "file"
+    if first["type"] == "extra_forbidden":
+        return key, "is not a known key; see config/node.toml for all of them"
+    if first["type"] == "missing":
+        return key, "is missing; see config/node.toml"
+    message = first["msg"].removeprefix("Value error, ")
+    return key, f"{message} (found {first['input']!r})" if key != "file" else message

@@ -1,0 +1,33 @@
+"""What the node is for, said once.
+
+Admission, reports, heatmap, conformance statement and model card all read this page, so that
+none of them can promise more than another.
+"""
+
+from datetime import timedelta
+
+PRODUCT = "CovidNet Node"
+MANUFACTURER = "CovidNet Node project"
+
+NOTICE = "Research use only, not for diagnosis"
+"""Stands in series descriptions, on the image and in the report, word for word."""
+
+STATEMENT = "Frontal (PA or AP) chest radiographs of adults"
+
+MODALITIES = frozenset({"CR", "DX"})
+FRONTAL_VIEWS = frozenset({"PA", "AP"})
+LATERAL_VIEWS = frozenset({"LL", "RL", "LATERAL", "LAT", "L", "LLD", "RLD"})
+MINIMUM_AGE_YEARS = 18
+MINIMUM_SIDE = 200
+"""Shorter image sides (pixels) hold too little lung to read."""
+
+CLASSES = ("covid19", "pneumonia", "normal")
+"""Order of every probability vector in code, weights and reports."""
+
+FINDINGS = {
+    "covid19": "Findings compatible with COVID-19 pneumonia",
+    "pneumonia": "Findings compatible with pneumonia other than COVID-19",
+    "normal": "No COVID-19 or pneumonia pattern found; other disease not assessed",
+}
+
+YEAR = timedelta(days=365.2425)
