@@ -237,6 +237,8 @@ class Result:
     kind: ResultKind
     sop_class_uid: str
     sop_instance_uid: str
+    series_uid: str
+    """Series of the result itself, for a later result that names it as predecessor."""
     transfer_syntax_uid: str
     path: Path
     sha256: str
@@ -256,3 +258,5 @@ class Delivery:
     result: Result
     state: DeliveryState
     attempts: int
+    owed_since: datetime
+    """UTC; when the result was journaled, or requeued by a person."""

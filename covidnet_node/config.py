@@ -134,8 +134,6 @@ class Analyze(Section):
     """0: one per GPU, or one on a CPU."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads per worker; 0: all cores but one."""
-    batch: Annotated[int, Field(ge=1, le=64)] = 1
-    """Most images one claim takes; a worker never waits to fill it."""
     deadline_s: Seconds = 120
     """For one image; a worker silent for longer is killed and the image tried once more."""
     max_crashes: Annotated[int, Field(ge=1, le=10)] = 2
