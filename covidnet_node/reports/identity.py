@@ -1,0 +1,321 @@
+"""Who and which study: the source's own elements, carried over byte for byte.
+
+One policy for every attribute of patient and study. What the source has is copied as bytes,
+together with its character set declaration, valid or not, and is never decoded on the way.
+What the standard requires to be present but may be empty (type 2) and the source lacks is
+present and empty. What cannot be written (longer than 64 KB, a sequence that cannot be read) is
+left out, or empty where it is of type 2. Nothing is invented, nothing raises; `remarks` lists
+what was not valid.
+
+Our own text is ASCII, which reads the same under every character set of PS3.3 C.12.1.1.2.
+"""
+
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta, timezone
+from typing import Literal
+
+from pydicom.charset import default_encoding
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import validate_value
+from pydicom.values import convert_SQ
+
+REQUIRED_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1)."""
+
+_CARRIED = (
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+    "StudyInstanceUID",
+    *REQUIRED_EMPTY,
+    # Patient, PS3.3 C.7.1.1
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "TypeOfPatientID",
+    "OtherPatientIDs",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "PatientBirthTime",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "ResponsiblePerson",
+    "ResponsiblePersonRole",
+    "ResponsibleOrganization",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    # Clinical Trial Subject and Study, C.7.1.3, C.7.2.3
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    # General Study, C.7.2.1
+    "StudyDescription",
+    "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy",
+    "IssuerOfAccessionNumberSequence",
+    "ProcedureCodeSequence",
+    "ReferencedStudySequence",
+    "LongitudinalTemporalInformationModified",
+    # Patient Study, C.7.2.2
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientSexNeutered",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "Occupation",
+    "AdditionalPatientHistory",
+    "MedicalAlerts",
+    "Allergies",
+    "AdmittingDiagnosesDescription",
+)
+
+_TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM",
+                   "UC", "UI", "UR", "UT"))  # fmt: skip
+_LONG = frozenset({"UC", "UR", "UT", "SQ"})
+"""Value representations whose length field has 32 bits (PS3.5 7.1.2)."""
+_SHORT_LIMIT = 0xFFFE
+_ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, struct.error,
+               NotImplementedError)  # fmt: skip
+"""What pydicom raises on broken bytes; each means only that this element cannot be carried."""
+_DEEPEST = 8
+_CHECKED = frozenset({"AS", "CS", "DA", "DS", "IS", "TM", "UI"})
+"""Value representations that can be judged without knowing the character set."""
+
+
+def transplant(source: Dataset, target: Dataset) -> None:
+    """Replace patient and study of `target` by the source's own bytes."""
+    for keyword in _CARRIED:
+        carry(source, target, keyword)
+        tag = _tag(keyword)
+        if keyword in REQUIRED_EMPTY and tag not in target:
+            target[tag] = _element(tag, b"")
+
+
+def carry(source: Dataset, target: Dataset, keyword: str) -> None:
+    """Set one attribute to the source's bytes; remove it where the source has none to give."""
+    tag = _tag(keyword)
+    if tag in target:
+        del target[tag]
+    value = value_bytes(source, keyword)
+    if value is not None:
+        target[tag] = _element(tag, value)
+
+
+def value_bytes(source: Dataset, keyword: str) -> bytes | None:
+    """Encoded value, little endian, as it would be written; None if absent or unwritable."""
+    return _value(source, _tag(keyword), 0)
+
+
+def text(source: Dataset, keyword: str) -> str:
+    """Value as ASCII without padding; "" if absent. For UIDs, codes, dates and numbers."""
+    value = value_bytes(source, keyword) or b""
+    return value.decode("ascii", "replace").strip(" \0")
+
+
+def count(source: Dataset, keyword: str) -> int | None:
+    """Value of a US element, such as Rows; None if absent or malformed."""
+    tag = _tag(keyword)
+    element: DataElement | RawDataElement | None = source.get_item(tag) if tag in source else None
+    if isinstance(element, RawDataElement):
+        value = element.value or b""
+        order: Literal["little", "big"] = "little" if element.is_little_endian else "big"
+        return int.from_bytes(value, order) if len(value) == 2 else None
+    return element.value if element is not None and isinstance(element.value, int) else None
+
+
+def zone(source: Dataset) -> timezone | None:
+    """Timezone Offset From UTC (0008,0201) of the source, None if absent or not valid."""
+    found = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", text(source, "TimezoneOffsetFromUTC"))
+    if found is None or int(found[2]) > 14:
+        return None
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-offset if found[1] == "-" else offset)
+
+
+def remarks(source: Dataset) -> tuple[str, ...]:
+    """Say which attributes of the source are not valid, by keyword, without their values."""
+    present = [word for word in _CARRIED if _tag(word) in source]
+    invalid = [word for word in present if not _valid(source, word)]
+    lost = [word for word in present if value_bytes(source, word) is None]
+    found = []
+    if invalid:
+        found.append("Not valid in the source, carried over unchanged: " + ", ".join(invalid))
+    if lost:
+        found.append("Unreadable in the source, not carried over: " + ", ".join(lost))
+    return tuple(found)
+
+
+def refer_to_requests(source: Dataset, target: Dataset) -> None:
+    """Set Referenced Request Sequence (0040,A370) from the source's Request Attributes.
+
+    One item per request (PS3.3 C.17.2); absent if the source names no request.
+    """
+    try:
+        requests = _items(source, _tag("RequestAttributesSequence"))
+    except _UNREADABLE:
+        return
+    encoded = b"".join(_pack_item(_request(source, request)) for request in requests)
+    if encoded:
+        tag = _tag("ReferencedRequestSequence")
+        target[tag] = _element(tag, encoded)
+
+
+def _request(source: Dataset, request: Dataset) -> Dataset:
+    item = Dataset()
+    for keyword, holder in (
+        ("StudyInstanceUID", source),
+        ("ReferencedStudySequence", request),
+        ("AccessionNumber", request if _tag("AccessionNumber") in request else source),
+        ("IssuerOfAccessionNumberSequence", request),
+        ("PlacerOrderNumberImagingServiceRequest", request),
+        ("FillerOrderNumberImagingServiceRequest", request),
+        ("RequestedProcedureID", request),
+        ("RequestedProcedureDescription", request),
+        ("RequestedProcedureCodeSequence", request),
+    ):
+        tag = _tag(keyword)
+        value = _value(holder, tag, 1)
+        # All but the issuer are of type 2: present, empty where unknown.
+        if value is not None or keyword != "IssuerOfAccessionNumberSequence":
+            item[tag] = _element(tag, value or b"")
+    return item
+
+
+def _valid(source: Dataset, keyword: str) -> bool:
+    tag = _tag(keyword)
+    vr = dictionary_VR(tag)
+    if vr not in _CHECKED:
+        return True
+    values = text(source, keyword).split("\\")
+    if len(values) > 1 and dictionary_VM(tag) == "1":
+        return False
+    try:
+        for value in values:
+            validate_value(vr, value.strip(" \0"), RAISE)
+    except ValueError:
+        return False
+    return True
+
+
+def _tag(keyword: str) -> BaseTag:
+    number = tag_for_keyword(keyword)
+    if number is None:
+        raise AssertionError(keyword)
+    return Tag(number)
+
+
+def _element(tag: BaseTag, value: bytes) -> RawDataElement:
+    return RawDataElement(
+        tag,
+        dictionary_VR(tag),
+        len(value),
+        value,
+        value_tell=0,
+        is_implicit_VR=False,
+        is_little_endian=True,
+    )
+
+
+def _value(source: Dataset, tag: BaseTag, depth: int) -> bytes | None:
+    """Bytes of one public text element or sequence; None if absent or not to be written."""
+    if tag not in source or not dictionary_has_tag(tag):
+        return None
+    vr = dictionary_VR(tag)
+    try:
+        if vr == "SQ":
+            return _sequence(source, tag, depth)
+        value = _text_bytes(source, tag, vr) if vr in _TEXT else None
+    except _UNREADABLE:
+        return None
+    if value is None or (vr not in _LONG and len(value) > _SHORT_LIMIT):
+        return None
+    return value + (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
+
+
+def _text_bytes(source: Dataset, tag: BaseTag, vr: str) -> bytes | None:
+    element: DataElement | RawDataElement = source.get_item(tag)
+    if isinstance(element, RawDataElement):
+        return element.value or b""
+    # Somebody has looked at it, so its bytes are gone and it is encoded anew.
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    charset = text(source, "SpecificCharacterSet").split("\\") if vr != "CS" else default_encoding
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_data_element(buffer, DataElement(tag, vr, element.value, validation_mode=0), charset)
+    return buffer.getvalue()[12 if vr in _LONG else 8 :]
+
+
+def _sequence(source: Dataset, tag: BaseTag, depth: int) -> bytes | None:
+    if depth > _DEEPEST:
+        return None
+    return b"".join(_pack_item(_plain(item, depth + 1)) for item in _items(source, tag))
+
+
+def _items(source: Dataset, tag: BaseTag) -> Sequence | list[Dataset]:
+    if tag not in source:
+        return []
+    element: DataElement | RawDataElement = source.get_item(tag)
+    if not isinstance(element, RawDataElement):
+        return element.value if isinstance(element.value, Sequence) else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return convert_SQ(
+            element.value or b"", element.is_implicit_VR, element.is_little_endian, None
+        )
+
+
+def _plain(item: Dataset, depth: int) -> Dataset:
+    """Copy the public text elements of an item; private and binary ones stay behind."""
+    kept = Dataset()
+    for tag in item.keys():  # noqa: SIM118 - iterating a data set would decode its elements
+        value = _value(item, tag, depth)
+        if value is not None:
+            kept[tag] = _element(tag, value)
+    return kept
+
+
+def _pack_item(item: Dataset) -> bytes:
+    body = b"".join(_pack(item))
+    return _ITEM + struct.pack("<L", len(body)) + body
+
+
+def _pack(item: Dataset) -> Iterator[bytes]:
+    for tag in sorted(item.keys()):
+        element = item.get_item(tag)
+        value, vr = element.value, str(element.VR)
+        yield struct.pack("<HH", tag.group, tag.element) + vr.encode("ascii")
+        yield struct.pack("<HL", 0, len(value)) if vr in _LONG else struct.pack("<H", len(value))
+        yield value

@@ -1,0 +1,50 @@
+"""What the report room is asked for, and what it hands back."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from covidnet_node.case import Algorithm, Analysis, ResultKind
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One stored instance, named so that another object can point at it."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything that shapes the results of one image."""
+
+    source: Dataset
+    """Header of the source as read from the spool; elements never looked at keep their bytes."""
+    analysis: Analysis
+    algorithm: Algorithm | None
+    """None only where no weights answered, as after a technical failure."""
+    content_at: datetime
+    """Aware. Shown in the source's timezone where it states one, else in the zone given here."""
+    pixel_digest: str
+    """Hex digest of the decoded pixels; empty if they could not be decoded."""
+    identity_digest: str
+    """Hex digest of the source's identity attributes."""
+    admission_notes: tuple[str, ...] = ()
+    predecessor: Reference | None = None
+    """The report that this one supersedes."""
+    heatmap: NDArray[np.uint8] | None = None
+    """(rows, columns, 3) RGB as drawn by `explain.overlay`; margins allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One finished object. Its data set is written by `results.encode`, by nothing else."""
+
+    kind: ResultKind
+    dataset: Dataset

@@ -1,0 +1,88 @@
+"""The results of one image: a report always, a heatmap where there is something to show.
+
+No clock is read and no random number drawn: the same order gives the same bytes.
+"""
+
+from datetime import datetime
+
+from pydicom.charset import default_encoding
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from covidnet_node.case import Algorithm, Analysis, Outcome, Reason, ResultKind
+from covidnet_node.reports.heatmap_image import build_heatmap
+from covidnet_node.reports.identity import refer_to_requests, text, transplant
+from covidnet_node.reports.order import Built, Order, Reference
+from covidnet_node.reports.series import date, series_of, sign
+from covidnet_node.reports.structured_report import build_report
+
+_IMPLEMENTATION_UID = UID("2.25.309190340529143262418213205148205413141")
+_IMPLEMENTATION_NAME = "COVIDNET_NODE_1"
+
+
+def build_results(order: Order) -> tuple[Built, ...]:
+    """Build what is owed for one image: the report first, then the heatmap if there is one."""
+    report = build_report(order, series_of(order, ResultKind.REPORT))
+    refer_to_requests(order.source, report)
+    built = [_finish(order, ResultKind.REPORT, report)]
+    if order.heatmap is not None and order.analysis.outcome is not Outcome.NOT_ANALYZED:
+        series = series_of(order, ResultKind.HEATMAP)
+        image = build_heatmap(order, series, order.heatmap)
+        built.append(_finish(order, ResultKind.HEATMAP, image))
+    return tuple(built)
+
+
+def build_failure(
+    source: Dataset,
+    reason: Reason,
+    detail: str,
+    *,
+    content_at: datetime,
+    pixel_digest: str = "",
+    identity_digest: str = "",
+    algorithm: Algorithm | None = None,
+    admission_notes: tuple[str, ...] = (),
+    predecessor: Reference | None = None,
+) -> Built:
+    """Build the "not analyzed" report from the header alone, so that no image goes unanswered."""
+    order = Order(
+        source=source,
+        analysis=Analysis(Outcome.NOT_ANALYZED, reason, detail),
+        algorithm=algorithm,
+        content_at=content_at,
+        pixel_digest=pixel_digest,
+        identity_digest=identity_digest,
+        admission_notes=admission_notes,
+        predecessor=predecessor,
+    )
+    return build_results(order)[0]
+
+
+def encode(dataset: Dataset) -> bytes:
+    """Write a complete Part 10 file, Explicit VR Little Endian; same data set, same bytes.
+
+    Element by element, because the data set holds the source's own bytes under the source's own
+    character set, which must not be decoded, judged or applied to our ASCII.
+    """
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    buffer.write(b"\0" * 128 + b"DICM")
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(text(dataset, "SOPClassUID"))
+    meta.MediaStorageSOPInstanceUID = UID(text(dataset, "SOPInstanceUID"))
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = _IMPLEMENTATION_UID
+    meta.ImplementationVersionName = _IMPLEMENTATION_NAME
+    write_file_meta_info(buffer, meta, enforce_standard=True)
+    for tag in sorted(dataset.keys()):
+        write_data_element(buffer, dataset.get_item(tag), default_encoding)
+    return buffer.getvalue()
+
+
+def _finish(order: Order, kind: ResultKind, dataset: Dataset) -> Built:
+    sign(dataset, order.algorithm)
+    date(dataset, order)
+    transplant(order.source, dataset)
+    return Built(kind, dataset)

@@ -1,0 +1,84 @@
+"""UIDs of results: the same content has the same UID, other content has another.
+
+A UID is 2.25 and the first 128 bits of a SHA-256 (PS3.5 B.2), so nothing has to be remembered
+to give a repeated result its old name. Never from a clock and never from a random number.
+"""
+
+import hashlib
+
+from covidnet_node.case import Algorithm, ResultKind
+from covidnet_node.reports.identity import text
+from covidnet_node.reports.order import Order
+
+RESULT_FORMAT = "1"
+"""To be raised with every change of code that changes the bytes of a result."""
+
+_NO_ALGORITHM = "no algorithm"
+
+
+def instance_uid(order: Order, kind: ResultKind) -> str:
+    """Name one result by all that shapes it.
+
+    The probabilities are not part of the name: they follow from pixels and weights, and a last
+    digit that differs between two processors must not make a second report.
+    """
+    return _uid(kind.value, *_content(order))
+
+
+def series_uid(study_uid: str, kind: ResultKind, algorithm: Algorithm | None) -> str:
+    """Name the one series per study, kind and model version."""
+    return _uid("series", study_uid, kind.value, algorithm_digest(algorithm), RESULT_FORMAT)
+
+
+def device_uid(algorithm: Algorithm | None) -> str:
+    """Name the observing device: stable for one set of weights, new when they change."""
+    return _uid("device", algorithm_digest(algorithm))
+
+
+def tracking_uid(order: Order, what: str) -> str:
+    """Name one finding of one report (PS3.16 TID 4108)."""
+    return _uid("tracking", what, *_content(order))
+
+
+def instance_number(order: Order) -> int:
+    """Number a result within its series, 1 to 99,999,999.
+
+    The rule: a hash of the same content as the UID, without the kind. Report and heatmap of
+    one image thus share their number; two images of a study, or a report and its successor,
+    share one in a hundred million.
+    """
+    return int(_digest("number", *_content(order))[:16], 16) % 99_999_999 + 1
+
+
+def algorithm_digest(algorithm: Algorithm | None) -> str:
+    """Digest of the weights, or words that say that none answered."""
+    return _NO_ALGORITHM if algorithm is None else algorithm.digest
+
+
+def _content(order: Order) -> tuple[str, ...]:
+    before = order.predecessor
+    return (
+        text(order.source, "StudyInstanceUID"),
+        text(order.source, "SeriesInstanceUID"),
+        text(order.source, "SOPInstanceUID"),
+        order.pixel_digest,
+        order.identity_digest,
+        algorithm_digest(order.algorithm),
+        RESULT_FORMAT,
+        order.analysis.outcome.value,
+        "" if order.analysis.reason is None else order.analysis.reason.value,
+        order.analysis.detail,
+        *order.admission_notes,
+        "supersedes",
+        "" if before is None else before.sop_uid,
+    )
+
+
+def _uid(*parts: str) -> str:
+    return f"2.25.{int(_digest(*parts)[:32], 16)}"
+
+
+def _digest(*parts: str) -> str:
+    # Lengths keep ("ab", "c") and ("a", "bc") apart.
+    whole = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(whole.encode()).hexdigest()
