@@ -1,0 +1,79 @@
+"""`covidnet-node check`: will it run here? Each line one thing, what was found, what to do."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from covidnet_node.config import Config
+from covidnet_node.deliver import echo, target_of
+from covidnet_node.errors import BadConfig
+from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.service.run import prepare_data
+from covidnet_node.service.workers import devices
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the answer."""
+
+    what: str
+    ok: bool
+    words: str
+
+
+def check_node(config: Config) -> Iterator[Finding]:
+    """Weights, device, disk, ports, every destination; a failed check never stops the next."""
+    yield _weights(config)
+    yield Finding("device", ok=True, words=", ".join(devices(config)))
+    yield _disk(config)
+    yield _port("receive.port", config.receive.address, config.receive.port)
+    yield _port("http.port", config.http.address, config.http.port)
+    if not config.destination:
+        yield Finding("destinations", ok=False, words="none: results would go nowhere")
+    for destination in config.destination:
+        if destination.back_to_sender:
+            yield Finding(destination.name, ok=True, words="back to each sender; not asked")
+            continue
+        complaint = echo(
+            target_of(destination, sender_ae="", peer=""),
+            destination.calling_ae or config.node.ae_title,
+        )
+        words = f"{destination.ae_title} at {destination.host}:{destination.port}"
+        yield Finding(
+            destination.name,
+            ok=complaint is None,
+            words=f"{words} answered C-ECHO" if complaint is None else f"{words}: {complaint}",
+        )
+
+
+def _weights(config: Config) -> Finding:
+    try:
+        algorithm = load_manifest(weights_folder(config.analyze.weights)).algorithm
+    except BadConfig as error:
+        return Finding("weights", ok=False, words=str(error))
+    words = f"{algorithm.name} {algorithm.version}, hashes match. {algorithm.notice}"
+    return Finding("weights", ok=True, words=words.strip())
+
+
+def _disk(config: Config) -> Finding:
+    try:
+        folder = prepare_data(config.node.data)
+    except BadConfig as error:
+        return Finding("disk", ok=False, words=str(error))
+    free = shutil.disk_usage(folder).free // 2**20
+    low = config.receive.low_disk_mib
+    words = f"{free} MiB free at {folder}; below {low} MiB images are refused"
+    return Finding("disk", ok=free > low, words=words)
+
+
+def _port(key: str, address: str, port: int) -> Finding:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            words = f"{address}:{port} cannot be bound ({error.strerror}); is the node running?"
+            return Finding(key, ok=False, words=words)
+    return Finding(key, ok=True, words=f"{address}:{port} is free")

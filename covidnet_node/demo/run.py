@@ -1,0 +1,184 @@
+"""`covidnet-node demo`: from nothing to a table of answers and heatmap pictures."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from PIL import Image
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from rich.console import Console
+from rich.table import Table
+
+from covidnet_node.demo.pacs import AE_TITLE, Pacs, free_port, throw_away_pacs
+from covidnet_node.intended_use import NOTICE
+from covidnet_node.phantom import phantom_dataset
+
+NODE_AE = "COVIDNET"
+STARTING_S = 180.0
+ANSWERING_S = 120.0
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+OPACITIES = ("none", "diffuse", "lobar")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node process that was started for the demonstration."""
+
+    port: int
+    http: int
+    log: Path
+
+
+def run_demo(folder: Path, console: Console) -> bool:
+    """Run it all; returns whether every image was answered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="covidnet-demo-") as scratch:
+        with throw_away_pacs(Path(scratch)) as pacs, started_node(Path(scratch), pacs) as node:
+            console.print(f"Node on 127.0.0.1:{node.port}, {pacs.name} on 127.0.0.1:{pacs.port}")
+            _wait_until_ready(node, console)
+            images = [phantom_dataset(seed, opacity=o) for seed, o in enumerate(OPACITIES, 1)]
+            sent_at = {str(image.SOPInstanceUID): _send(image, node.port) for image in images}
+            console.print(f"Sent {len(sent_at)} synthetic chest X-rays by C-STORE")
+            answered = _wait_for_answers(images, sent_at, pacs, console)
+            (folder / "node.log").write_bytes(node.log.read_bytes())
+    console.print(_table(images, answered, folder))
+    console.print(f"Heatmaps and node.log are in {folder}/. {NOTICE}.")
+    return all(found.report is not None for found in answered)
+
+
+@dataclass(slots=True)
+class Answered:
+    """What the PACS holds for one image."""
+
+    report: Dataset | None = None
+    heatmap: Dataset | None = None
+    seconds: float | None = None
+
+
+@contextmanager
+def started_node(scratch: Path, pacs: Pacs) -> Iterator[Node]:
+    """A real node process with a configuration of its own, stopped by SIGTERM."""
+    node = Node(free_port(), free_port(), scratch / "node.log")
+    config = scratch / "node.toml"
+    config.write_text(
+        f"""
+[node]
+ae_title = "{NODE_AE}"
+data = {json.dumps(str(scratch / "data"))}
+[receive]
+address = "127.0.0.1"
+port = {node.port}
+[http]
+port = {node.http}
+[[destination]]
+name = "demo-pacs"
+ae_title = "{AE_TITLE}"
+host = "127.0.0.1"
+port = {pacs.port}
+"""
+    )
+    with node.log.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - this program itself
+            [sys.executable, "-m", "covidnet_node", "serve", "--config", str(config)], stderr=log
+        )
+    try:
+        yield node
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(90)
+
+
+def _wait_until_ready(node: Node, console: Console) -> None:
+    end = monotonic() + STARTING_S
+    with console.status("Loading the networks"):
+        while not _ready(node.http):
+            if monotonic() > end:
+                raise RuntimeError(f"the node did not become ready:\n{node.log.read_text()[-2000:]}")
+            sleep(0.1)
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _send(image: Dataset, port: int) -> float:
+    """C-STORE one image; returns the moment of its Success."""
+    ae = AE("DEMOMODALITY")
+    ae.add_requested_context(image.SOPClassUID, image.file_meta.TransferSyntaxUID)
+    association = ae.associate("127.0.0.1", port, ae_title=NODE_AE)
+    if not association.is_established:
+        raise RuntimeError("the node did not accept the association")
+    status = association.send_c_store(image)
+    association.release()
+    if status.get("Status") != 0x0000:
+        raise RuntimeError(f"the node answered {status}")
+    return monotonic()
+
+
+def _wait_for_answers(
+    images: Sequence[Dataset], sent_at: dict[str, float], pacs: Pacs, console: Console
+) -> list[Answered]:
+    answers = {str(image.StudyInstanceUID): Answered() for image in images}
+    studies = {str(image.StudyInstanceUID): str(image.SOPInstanceUID) for image in images}
+    end = monotonic() + ANSWERING_S
+    with console.status("Waiting for reports and heatmaps"):
+        while monotonic() < end and any(a.heatmap is None for a in answers.values()):
+            for stored in pacs.stored():
+                answer = answers[str(stored.StudyInstanceUID)]
+                if stored.SOPClassUID == SECONDARY_CAPTURE:
+                    answer.heatmap = answer.heatmap or stored
+                else:
+                    answer.report = answer.report or stored
+            for study, answer in answers.items():
+                if answer.report and answer.heatmap and answer.seconds is None:
+                    answer.seconds = monotonic() - sent_at[studies[study]]
+            sleep(0.1)
+    return list(answers.values())
+
+
+def _table(images: Sequence[Dataset], answers: Sequence[Answered], folder: Path) -> Table:
+    table = Table("image", "findings", "seconds", "stored back", "picture")
+    for image, answer in zip(images, answers, strict=True):
+        name = str(image.PatientName)
+        stored, picture = [], "-"
+        if answer.report is not None:
+            stored.append("report (SR)")
+        if answer.heatmap is not None:
+            stored.append("heatmap (SC)")
+            path = folder / f"{name.replace('^', '-').lower()}.png"
+            Image.fromarray(answer.heatmap.pixel_array).save(path)
+            picture = str(path)
+        table.add_row(
+            name,
+            _findings(answer.report) if answer.report else "no answer in time",
+            f"{answer.seconds:.1f}" if answer.seconds else "-",
+            ", ".join(stored) or "-",
+            picture,
+        )
+    return table
+
+
+def _findings(report: Dataset) -> str:
+    """The sentences of the report's narrative, as any viewer would show them."""
+    return " ".join(_texts(report))
+
+
+def _texts(item: Dataset) -> Iterator[str]:
+    for child in item.get("ContentSequence", []):
+        if child.ValueType == "TEXT":
+            yield str(child.TextValue)
+        yield from _texts(child)

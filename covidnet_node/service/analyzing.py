@@ -1,0 +1,108 @@
+"""The worker process: claim a case, look, judge, analyze, report, and journal the results.
+
+One of the three places that decide. Under `serve` it is the only process that imports torch,
+so a CUDA fault or a decoder's crash kills it and never the listener.
+
+Standard input carries the configuration (one JSON line), then one empty line per wake-up; its
+end means stop: finish what is in hand and leave. Standard output tells the supervisor "ready",
+"busy <case id>" and "idle"; a busy worker silent beyond its deadline is killed.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from covidnet_node.config import Config
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.service.answer import Answerer, open_medicine
+from covidnet_node.service.logs import configure_logs
+
+log = structlog.get_logger()
+
+POLL = timedelta(seconds=5)
+"""How long a worker waits at most before it asks the journal by itself."""
+
+
+class Inbox(threading.Thread):
+    """Listens to the supervisor on standard input."""
+
+    def __init__(self) -> None:
+        super().__init__(name="inbox", daemon=True)
+        self._wake = threading.Event()
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Turn each line into a wake-up and the end of input into a stop."""
+        for _line in sys.stdin:
+            self._wake.set()
+        self.stopping.set()
+        self._wake.set()
+
+    def wait(self, seconds: float) -> None:
+        """Return after a wake-up, a stop or `seconds`."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+
+def tell(word: str) -> None:
+    """One line to the supervisor."""
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def busy_with(case_id: str) -> Iterator[None]:
+    """Tell the supervisor whose deadline is running, and put the case id on every log line."""
+    tell(f"busy {case_id}")
+    with structlog.contextvars.bound_contextvars(case_id=case_id):
+        yield
+    tell("idle")
+
+
+def work(config: Config, owner: str, device: str) -> None:
+    """Answer cases until standard input ends."""
+    inbox = Inbox()
+    inbox.start()
+    spool = Spool(config.node.data / "spool")
+    with Journal.open(config.node.data / "journal.db") as journal:
+        medicine = open_medicine(config, device)
+        answerer = Answerer(config, journal, spool, medicine, clock)
+        log.info("worker ready", owner=owner, device=medicine.device)
+        tell("ready")
+        work_until(journal, answerer, owner, config, inbox)
+
+
+def clock() -> datetime:
+    """The time of day, UTC."""
+    return datetime.now(UTC)
+
+
+def work_until(
+    journal: Journal, answerer: Answerer, owner: str, config: Config, inbox: Inbox
+) -> None:
+    """Claim one case after the other; wait only when none is due."""
+    lease = timedelta(seconds=2 * config.analyze.deadline_s)
+    while not inbox.stopping.is_set():
+        claims = journal.claim(owner, 1, lease, clock())
+        for claim in claims:
+            with busy_with(claim.case.id):
+                answerer.answer(claim)
+        if not claims:
+            inbox.wait(POLL.total_seconds())
+
+
+def main(arguments: list[str]) -> None:
+    """Entry of the worker process: `owner device`, configuration on standard input."""
+    owner, device = arguments
+    config = Config.model_validate_json(sys.stdin.readline())
+    configure_logs(config.log)
+    work(config, owner, device)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

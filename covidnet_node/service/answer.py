@@ -1,0 +1,189 @@
+"""One case from claim to journaled results: look, judge, analyze, report.
+
+Every claimed case leaves here with an answer, a later turn, or parked; never with silence.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from covidnet_node.analyze import Picture, analyze, look, not_analyzed
+from covidnet_node.case import Analysis, Case, Claim, Reason, Result, ResultKind
+from covidnet_node.config import Config
+from covidnet_node.errors import NotAnalyzed, Park, RetryLater
+from covidnet_node.imaging.decode import read_source
+from covidnet_node.imaging.digest import identity_digest
+from covidnet_node.journal.backoff import pause_after
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.journal.transitions import LostLease
+from covidnet_node.reports.order import Reference
+from covidnet_node.service.medicine import Medicine
+from covidnet_node.service.results import Source, make_results
+from covidnet_node.versions import Judgment, Relation, judge
+
+log = structlog.get_logger()
+
+FIRST_PAUSE = timedelta(seconds=2)
+LONGEST_PAUSE = timedelta(minutes=5)
+
+ParkAfter = tuple[Reason, str] | None
+"""What a person must look at once the answer is delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Answers claims with the rooms it is given."""
+
+    config: Config
+    journal: Journal
+    spool: Spool
+    medicine: Medicine
+    clock: Callable[[], datetime]
+
+    def answer(self, claim: Claim) -> None:
+        """Deciding place: whatever deep code raises becomes an answer, a retry or a parked case."""
+        try:
+            self._answer(claim)
+        except LostLease:
+            # Another worker has it now; whatever is in hand is dropped.
+            log.warning("lease lost")
+        except RetryLater as verdict:
+            due_at = self.clock() + pause_after(
+                claim.case.attempts, FIRST_PAUSE, LONGEST_PAUSE, claim.case.id
+            )
+            log.warning("tried again later", reason=str(verdict))
+            self.journal.retry(claim, str(verdict), due_at, self.clock())
+        except Park as verdict:
+            self._fail(claim, verdict.reason, verdict.detail)
+        except Exception as error:
+            log.exception("analysis failed")
+            self._fail(claim, Reason.TECHNICAL_FAILURE, type(error).__name__)
+
+    def _answer(self, claim: Claim) -> None:
+        case = claim.case
+        limits = self.config.analyze
+        if case.crashes >= limits.max_crashes:
+            raise Park(Reason.TECHNICAL_FAILURE, f"took down {case.crashes} workers")
+        if case.attempts > limits.max_attempts:
+            raise Park(Reason.TECHNICAL_FAILURE, f"unanswered after {limits.max_attempts} attempts")
+        seen = self._look(case)
+        picture = seen if isinstance(seen, Picture) else None
+        judgment = Judgment(Relation.NEW, None)
+        if picture is not None:
+            digests = picture.pixel_digest, picture.identity_digest
+            self.journal.record_digests(claim, *digests, self.clock())
+            judgment = judge(*digests, self.journal.predecessors(case))
+        if judgment.relation is Relation.DUPLICATE and judgment.of is not None:
+            self.journal.duplicate(claim, judgment.of.id, self.clock())
+            log.info("duplicate", of=judgment.of.id)
+            return
+        analysis, park = self._analyze(case, seen, judgment)
+        corrected = judgment.of if judgment.relation is Relation.CORRECTION else None
+        self._report(claim, analysis, picture, corrected, park)
+
+    def _look(self, case: Case) -> Picture | NotAnalyzed:
+        """The picture, or why there is none."""
+        try:
+            return look(read_source(self.spool.source(case.id)))
+        except NotAnalyzed as verdict:
+            return verdict
+
+    def _analyze(
+        self, case: Case, seen: Picture | NotAnalyzed, judgment: Judgment
+    ) -> tuple[Analysis, ParkAfter]:
+        """The medicine, unless admission, the pixels or an earlier version forbid it."""
+        picture = seen if isinstance(seen, Picture) else None
+        if judgment.relation is Relation.PIXELS_CHANGED and judgment.of is not None:
+            detail = f"case {judgment.of.id} has other pixels under the same instance UID"
+            park = (Reason.PIXELS_CHANGED, detail)
+            return not_analyzed(*park, picture), park
+        if case.admission.reason is not None:
+            return not_analyzed(case.admission.reason, case.admission.detail, picture), None
+        if isinstance(seen, NotAnalyzed):
+            return not_analyzed(seen.reason, seen.detail, None), None
+        return analyze(seen, self.medicine.networks), None
+
+    def _report(
+        self,
+        claim: Claim,
+        analysis: Analysis,
+        picture: Picture | None,
+        corrected: Case | None,
+        park: ParkAfter,
+    ) -> None:
+        source = self._source(claim.case, picture, self._reference(corrected))
+        results = self._shelve(claim.case, source, analysis)
+        self.journal.report(
+            claim,
+            analysis.outcome,
+            analysis.reason,
+            analysis.detail,
+            results,
+            self._destinations(),
+            self.clock(),
+            park=park,
+            supersedes=corrected.id if corrected else None,
+        )
+        log.info(
+            "reported",
+            outcome=analysis.outcome.value,
+            reason=analysis.reason.value if analysis.reason else None,
+            results=len(results),
+            seconds={stage: round(value, 3) for stage, value in analysis.seconds.items()},
+            alert=park is not None,
+        )
+
+    def _fail(self, claim: Claim, reason: Reason, detail: str) -> None:
+        """Report "not analyzed: technical failure", then park; if even that fails, park at once."""
+        try:
+            analysis = not_analyzed(Reason.TECHNICAL_FAILURE, detail, None)
+            self._report(claim, analysis, None, None, (reason, detail))
+        except LostLease:
+            log.warning("lease lost")
+        except Exception as error:
+            log.exception("parked without an answer", alert=True)
+            words = f"{detail}; no report could be made: {type(error).__name__}"
+            self.journal.park(claim, reason, words, self.clock())
+
+    def _source(self, case: Case, picture: Picture | None, predecessor: Reference | None) -> Source:
+        # Read anew: the reports copy raw elements, and decoding has interpreted some of these.
+        header = read_source(self.spool.source(case.id))
+        return Source(
+            header=header,
+            content_at=case.content_at or case.received.received_at,
+            pixel_digest=picture.pixel_digest if picture else case.received.sha256,
+            identity_digest=picture.identity_digest if picture else identity_digest(header),
+            notes=case.admission.notes,
+            predecessor=predecessor,
+        )
+
+    def _shelve(self, case: Case, source: Source, analysis: Analysis) -> tuple[Result, ...]:
+        """Make the results and put them into the spool, durable before the journal names them."""
+        return tuple(
+            each.at(self.spool.write_result(case.id, each.kind, each.data))
+            for each in make_results(source, analysis, self.medicine.algorithm)
+        )
+
+    def _destinations(self) -> list[str]:
+        return [destination.name for destination in self.config.destination]
+
+    def _reference(self, corrected: Case | None) -> Reference | None:
+        """The report of the case that this one supersedes, if it had one."""
+        if corrected is None:
+            return None
+        reports = [
+            result
+            for result in self.journal.results(corrected.id)
+            if result.kind is ResultKind.REPORT
+        ]
+        if not reports:
+            return None
+        return Reference(
+            study_uid=corrected.received.key.study_uid,
+            series_uid=reports[0].series_uid,
+            sop_class_uid=reports[0].sop_class_uid,
+            sop_uid=reports[0].sop_instance_uid,
+        )

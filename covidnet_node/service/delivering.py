@@ -1,0 +1,170 @@
+"""The delivery loop of one destination: what is due goes out, what fails is due again later.
+
+One of the three places that decide. One thread per destination, so that a PACS that hangs
+holds up nobody else's results.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+import structlog
+
+from covidnet_node.case import Delivery, Reason
+from covidnet_node.config import Config, Destination
+from covidnet_node.deliver import Sent, Target, echo, send, target_of
+from covidnet_node.errors import RetryLater
+from covidnet_node.journal.backoff import pause_after
+from covidnet_node.journal.journal import Journal
+
+log = structlog.get_logger()
+
+POLL_S = 30.0
+"""How long the loop waits at most before it asks the journal by itself."""
+
+
+class Deliverer(threading.Thread):
+    """Delivers to one destination until told to stop."""
+
+    def __init__(self, config: Config, destination: Destination, journal: Journal) -> None:
+        super().__init__(name=f"deliver to {destination.name}", daemon=True)
+        self.destination = destination
+        self._config = config
+        self._journal = journal
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._unreachable = 0
+        """Failed contacts in a row: while it is down, one attempt a pause, not one a result."""
+        self._quiet_until: datetime | None = None
+
+    def wake(self) -> None:
+        """Something new may be due."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the object on the wire and leave."""
+        self._stopping.set()
+        self._wake.set()
+
+    def heartbeat(self) -> None:
+        """While the destination is down, ask it by C-ECHO whether it is back.
+
+        With back_to_sender there is no fixed peer to ask; there the pause alone decides.
+        """
+        if self._quiet_until is None or self.destination.back_to_sender:
+            return
+        target = target_of(self.destination, sender_ae="", peer="")
+        if echo(target, self._calling_ae) is None:
+            log.info("destination is back", destination=self.destination.name)
+            self._quiet_until = None
+            self._wake.set()
+
+    def run(self) -> None:
+        """Deliver, wait, and again."""
+        while not self._stopping.is_set():
+            try:
+                worked = self._deliver_due(_now())
+            except RetryLater as verdict:
+                log.warning("journal not available", reason=str(verdict))
+                worked = False
+            except Exception:
+                # Deciding place: whatever went wrong, the rows are still pending.
+                log.exception("delivery failed", destination=self.destination.name, alert=True)
+                self._contact_failed(_now())
+                worked = False
+            if not worked:
+                self._wake.wait(self._patience(_now()))
+                self._wake.clear()
+
+    @property
+    def _calling_ae(self) -> str:
+        return self.destination.calling_ae or self._config.node.ae_title
+
+    def _patience(self, now: datetime) -> float:
+        """Seconds until something may be due."""
+        if self._quiet_until is not None:
+            return max(0.1, min(POLL_S, (self._quiet_until - now).total_seconds()))
+        due = self._journal.next_due(self.destination.name)
+        return POLL_S if due is None else max(0.1, min(POLL_S, (due - now).total_seconds()))
+
+    def _deliver_due(self, now: datetime) -> bool:
+        """Send what is due; returns whether there was anything to send."""
+        if self._quiet_until is not None and now < self._quiet_until:
+            return False
+        due = self._journal.due_deliveries(
+            self.destination.name, now, self.destination.max_per_association
+        )
+        for target, deliveries in self._by_target(due):
+            self._send(target, deliveries)
+            if self._stopping.is_set():
+                break
+        return bool(due)
+
+    def _by_target(
+        self, due: Sequence[Delivery]
+    ) -> Iterable[tuple[Target, list[Delivery]]]:
+        """Group by who is to get them: one peer, or each image's own sender."""
+
+        def peer(delivery: Delivery) -> tuple[str, str]:
+            if self.destination.back_to_sender:
+                return delivery.calling_ae, delivery.peer
+            return "", ""
+
+        for (sender_ae, host), group in groupby(sorted(due, key=peer), key=peer):
+            yield target_of(self.destination, sender_ae=sender_ae, peer=host), list(group)
+
+    def _send(self, target: Target, deliveries: list[Delivery]) -> None:
+        owed = {delivery.result.sop_instance_uid: delivery for delivery in deliveries}
+        for sent in send(target, [d.result for d in deliveries], self._calling_ae):
+            delivery = owed[sent.sop_instance_uid]
+            with structlog.contextvars.bound_contextvars(
+                case_id=delivery.case_id, destination=self.destination.name
+            ):
+                self._record(delivery, sent, _now())
+            if self._stopping.is_set():
+                break
+
+    def _record(self, delivery: Delivery, sent: Sent, now: datetime) -> None:
+        """Journal what became of one result before the next one is sent."""
+        if sent.stored:
+            self._unreachable, self._quiet_until = 0, None
+            self._journal.delivered(delivery.id, now, sent.detail)
+            log.info("delivered", kind=delivery.result.kind.value, status=sent.detail)
+            return
+        # A fixed peer that is down is left in peace as a whole; of many senders, each result.
+        peer_down = not sent.tried and not self.destination.back_to_sender
+        if peer_down and (self._quiet_until is None or now >= self._quiet_until):
+            self._contact_failed(now)
+        if now - delivery.owed_since > self._config.deliver.give_up_after:
+            log.error("gave up delivering", reason=Reason.GAVE_UP, detail=sent.detail, alert=True)
+            self._journal.give_up(delivery.id, sent.detail, now)
+            return
+        own_pause = self._pause(delivery.attempts + 1, str(delivery.id))
+        due_at = now if peer_down else now + own_pause
+        self._journal.postpone(delivery.id, sent.detail, due_at, now)
+        log.warning("not delivered", detail=sent.detail, attempts=delivery.attempts + 1)
+
+    def _contact_failed(self, now: datetime) -> None:
+        """Leave the destination in peace for a while, longer each time."""
+        self._unreachable += 1
+        self._quiet_until = now + self._pause(self._unreachable, self.destination.name)
+
+    def _pause(self, attempts: int, seed: str) -> timedelta:
+        deliver = self._config.deliver
+        first, longest = deliver.first_pause_s, deliver.longest_pause_s
+        return pause_after(attempts, timedelta(seconds=first), timedelta(seconds=longest), seed)
+
+
+def wake_all(deliverers: Iterable[Deliverer]) -> Callable[[], None]:
+    """A call that wakes every delivery loop."""
+
+    def wake() -> None:
+        for deliverer in deliverers:
+            deliverer.wake()
+
+    return wake
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

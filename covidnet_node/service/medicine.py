@@ -1,0 +1,40 @@
+"""What a worker loads once and keeps: the verified weights, on a device.
+
+Imports torch (through models): never imported by the process that listens.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from covidnet_node.case import Algorithm
+from covidnet_node.config import Analyze
+from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.models.networks import Networks, load_networks
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Medicine:
+    """Networks ready to answer, and the identity their reports carry."""
+
+    networks: Networks
+    algorithm: Algorithm
+    device: str
+
+
+def open_medicine(wanted: Analyze, device: str) -> Medicine:
+    """Load the weights on `device`; raises BadConfig for a wrong hash or a missing file.
+
+    With device "auto" in node.toml a GPU that torch cannot use means the CPU, said in the log.
+    """
+    folder = weights_folder(wanted.weights)
+    manifest = load_manifest(folder)
+    if wanted.device == "auto" and device.startswith("cuda") and not torch.cuda.is_available():
+        log.warning("no usable GPU, working on the CPU", wanted=device)
+        device = "cpu"
+    log.info("weights", version=manifest.algorithm.version, notice=manifest.algorithm.notice)
+    networks = load_networks(manifest, folder, device)
+    return Medicine(networks, manifest.algorithm, device)

@@ -1,0 +1,62 @@
+"""Prometheus metrics, each scraped from the journal at the moment of asking."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from covidnet_node.errors import RetryLater
+from covidnet_node.journal.journal import Journal
+from datetime import UTC, datetime
+
+
+class JournalCollector(Collector):
+    """Turns the journal's counts into metric families; holds no state of its own."""
+
+    def __init__(
+        self, journal: Journal, listening: Callable[[], bool], ready: Callable[[], bool]
+    ) -> None:
+        self._journal = journal
+        self._listening = listening
+        self._ready = ready
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family; those of the journal are absent while it does not answer."""
+        yield GaugeMetricFamily(
+            "covidnet_listening", "Whether the DICOM port is open", float(self._listening())
+        )
+        yield GaugeMetricFamily(
+            "covidnet_ready", "Whether a worker has loaded the networks", float(self._ready())
+        )
+        try:
+            yield from self._from_journal(datetime.now(UTC))
+        except RetryLater:
+            yield GaugeMetricFamily("covidnet_journal_up", "Whether the journal answers", 0.0)
+
+    def _from_journal(self, now: datetime) -> Iterator[Metric]:
+        cases = GaugeMetricFamily("covidnet_cases", "Cases by state", labels=["state"])
+        oldest = GaugeMetricFamily(
+            "covidnet_oldest_case_seconds", "Age of the oldest case by state", labels=["state"]
+        )
+        for row in self._journal.counts(now):
+            cases.add_metric([row.state.value], row.count)
+            age = 0.0 if row.oldest is None else row.oldest.total_seconds()
+            oldest.add_metric([row.state.value], age)
+        counters = CounterMetricFamily(
+            "covidnet_events", "What was counted at the door", labels=["what"]
+        )
+        for name, count in self._journal.counters().items():
+            counters.add_metric([name], count)
+        rejections = CounterMetricFamily(
+            "covidnet_rejections", "Rejected associations and contexts", labels=["what"]
+        )
+        totals: dict[str, int] = {}
+        for rejection in self._journal.rejections():
+            totals[rejection.what] = totals.get(rejection.what, 0) + rejection.count
+        for what, total in totals.items():
+            rejections.add_metric([what], total)
+        yield GaugeMetricFamily("covidnet_journal_up", "Whether the journal answers", 1.0)
+        yield cases
+        yield oldest
+        yield counters
+        yield rejections

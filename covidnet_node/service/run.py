@@ -1,0 +1,158 @@
+"""The life of the running node, from start to stop.
+
+Start: journal, what an earlier life left behind, DICOM port, HTTP, delivery, workers. C-ECHO
+answers before any network has loaded. Stop: the other way round: no new images, finish or
+release what is in hand, close.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from covidnet_node.config import Config
+from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.receive import Receiver
+from covidnet_node.service.delivering import Deliverer, wake_all
+from covidnet_node.service.http import Health, HttpDoor, build_app
+from covidnet_node.service.notify import notify, watchdog_interval
+from covidnet_node.service.schedule import build_schedule
+from covidnet_node.service.workers import Supervisor
+
+log = structlog.get_logger()
+
+STOP_RECEIVING_S = 10.0
+STOP_WORKING_S = 60.0
+STOP_DELIVERING_S = 15.0
+LEFTOVER_AGE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts of a started node that its main thread watches."""
+
+    receiver: Receiver
+    supervisor: Supervisor
+    http: HttpDoor
+    journal: Journal
+    deliverers: tuple[Deliverer, ...]
+
+    def healthy(self) -> bool:
+        """Whether everything that must never stop is still going."""
+        threads = (self.supervisor, *self.deliverers)
+        if not self.receiver.listening or not all(thread.is_alive() for thread in threads):
+            return False
+        try:
+            self.journal.counts(datetime.now(UTC))
+        except RetryLater:
+            return False
+        return True
+
+
+def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT; raises BadConfig when it cannot start."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    with running(config) as node:
+        notify("READY=1")
+        watch(node, stop)
+        notify("STOPPING=1")
+        log.info("stopping")
+    log.info("stopped")
+
+
+def watch(node: Running, stop: threading.Event) -> None:
+    """Feed systemd's watchdog as long as the node is healthy, until told to stop."""
+    interval = watchdog_interval() or 10.0
+    announced = False
+    while not stop.wait(interval if announced else min(1.0, interval)):
+        if node.supervisor.ready and not announced:
+            log.info("ready")
+            announced = True
+        if node.healthy():
+            notify("WATCHDOG=1")
+        else:
+            log.error("not healthy", alert=True)
+
+
+@contextmanager
+def running(config: Config) -> Iterator[Running]:
+    """A started node; stopped in order when the block is left."""
+    with ExitStack() as parts:
+        spool = Spool(prepare_data(config.node.data) / "spool")
+        journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
+        recover(config, journal, spool)
+
+        deliverers = tuple(Deliverer(config, each, journal) for each in config.destination)
+        supervisor = Supervisor(config, journal, wake_all(deliverers))
+        receiver = Receiver(config, journal, spool, admitted=supervisor.wake)
+
+        receiver.start()
+        parts.callback(receiver.stop, STOP_RECEIVING_S)
+        host, port = receiver.address
+        log.info("listening", ae_title=config.node.ae_title, address=host, port=port)
+        for deliverer in deliverers:
+            deliverer.start()
+        parts.callback(stop_delivering, deliverers)
+        supervisor.start()
+        parts.callback(supervisor.stop, STOP_WORKING_S)
+
+        health = Health(lambda: receiver.listening, lambda: supervisor.ready)
+        http = HttpDoor(config, build_app(config, journal, health))
+        http.start()
+        parts.callback(http.stop)
+        log.info("http open", address=config.http.address, port=http.port)
+
+        schedule = build_schedule(config, journal, spool, deliverers, supervisor.wake)
+        schedule.start()
+        parts.callback(schedule.shutdown)
+        # Registered last, so run first: nothing new comes in while the rest finishes.
+        parts.callback(receiver.stop, STOP_RECEIVING_S)
+        yield Running(receiver, supervisor, http, journal, deliverers)
+
+
+def prepare_data(folder: Path) -> Path:
+    """Make the data folder, private to the service; raises BadConfig when that cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        remedy = f"{folder} cannot be written ({error.strerror}); create it or choose another"
+        raise BadConfig("node.toml", "node.data", remedy) from error
+    return folder
+
+
+def recover(config: Config, journal: Journal, spool: Spool) -> None:
+    """Take up what an earlier life of this node left: leases, half-received files."""
+    now = datetime.now(UTC)
+    for case in journal.release(f"{config.node.name}/", now, crashed=False):
+        log.info("taken up again", case_id=case.id)
+    removed = spool.sweep(journal.knows, LEFTOVER_AGE, now)
+    if removed:
+        log.info("unacknowledged files removed", count=removed)
+    configured = {destination.name for destination in config.destination}
+    for name in sorted(journal.destinations_owed() - configured):
+        log.error("results owed to a destination not in node.toml", destination=name, alert=True)
+
+
+def stop_delivering(deliverers: tuple[Deliverer, ...]) -> None:
+    """Let each loop finish the object on the wire; what is not sent stays pending."""
+    for deliverer in deliverers:
+        deliverer.stop()
+    for deliverer in deliverers:
+        deliverer.join(STOP_DELIVERING_S)

@@ -1,0 +1,70 @@
+"""What is periodic: lease recovery, retention, heartbeats to destinations."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from covidnet_node.config import Config, Retention
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.service.delivering import Deliverer
+
+log = structlog.get_logger()
+
+RECOVERY_S = 30
+RETENTION_S = 3600
+HEARTBEAT_S = 30
+
+
+def build_schedule(
+    config: Config,
+    journal: Journal,
+    spool: Spool,
+    deliverers: Sequence[Deliverer],
+    wake_workers: Callable[[], None],
+) -> BackgroundScheduler:
+    """A scheduler with every periodic duty, not yet started; a missed run is made up once."""
+    schedule = BackgroundScheduler(
+        timezone="UTC",
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+    )
+
+    def recover() -> None:
+        recover_leases(journal, datetime.now(UTC))
+        wake_workers()
+
+    def retain() -> None:
+        apply_retention(config.retention, journal, spool, datetime.now(UTC))
+
+    def beat() -> None:
+        for deliverer in deliverers:
+            deliverer.heartbeat()
+
+    schedule.add_job(recover, "interval", seconds=RECOVERY_S, id="lease recovery")
+    schedule.add_job(retain, "interval", seconds=RETENTION_S, id="retention")
+    schedule.add_job(beat, "interval", seconds=HEARTBEAT_S, id="heartbeat")
+    return schedule
+
+
+def recover_leases(journal: Journal, now: datetime) -> None:
+    """Make cases claimable again whose worker is gone and was not seen to go."""
+    for case in journal.release_expired(now):
+        log.warning("lease expired", case_id=case.id)
+
+
+def apply_retention(retention: Retention, journal: Journal, spool: Spool, now: datetime) -> None:
+    """Delete the files of cases that have rested long enough; their rows stay."""
+    expired = journal.expired(
+        now,
+        done=timedelta(days=retention.done_days),
+        parked=timedelta(days=retention.parked_days),
+    )
+    for case_id in expired:
+        spool.drop(case_id)
+        journal.forgotten(case_id, now)
+        log.info("files deleted by age", case_id=case_id)
+    refused = journal.purge_refused(now, refused=timedelta(days=retention.refused_days))
+    if refused:
+        log.info("refused rows deleted by age", count=refused)

@@ -1,0 +1,247 @@
+"""Keep the worker processes alive, and take back what a dead or hung one held.
+
+Never imports torch and never touches a pixel: a worker may die of either.
+"""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+import structlog
+
+from covidnet_node.config import Config
+from covidnet_node.journal.backoff import pause_after
+from covidnet_node.journal.journal import Journal
+
+log = structlog.get_logger()
+
+LOADING_S = 600.0
+"""A worker that has not loaded its networks by then is killed."""
+CHECK_S = 0.5
+FIRST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(seconds=60)
+"""Between false starts."""
+STEADY_S = 60.0
+"""A worker that lived this long was no false start."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What a worker last said, and when (monotonic seconds)."""
+
+    ready: bool = False
+    busy_with: str | None = None
+    since: float = field(default_factory=monotonic)
+
+    def hear(self, line: str) -> None:
+        """Take one line of the worker's standard output."""
+        word, _, case_id = line.strip().partition(" ")
+        self.busy_with = case_id if word == "busy" else None
+        self.ready = self.ready or word == "ready"
+        self.since = monotonic()
+
+    def overdue(self, deadline_s: float) -> bool:
+        """Whether it has been silent too long for what it is doing."""
+        silent = monotonic() - self.since
+        if not self.ready:
+            return silent > LOADING_S
+        return self.busy_with is not None and silent > deadline_s
+
+
+class Worker:
+    """One worker process and the thread that listens to it."""
+
+    def __init__(
+        self, config: Config, owner: str, device: str, answered: Callable[[], None]
+    ) -> None:
+        self.owner = owner
+        self._answered = answered
+        self.device = device
+        self.pulse = Pulse()
+        self.started = monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+            [sys.executable, "-m", "covidnet_node.service.analyzing", owner, device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._write(config.model_dump_json() + "\n")
+        self._listener = threading.Thread(target=self._listen, name=f"{owner} pulse", daemon=True)
+        self._listener.start()
+
+    def wake(self) -> None:
+        """Tell it that something may be due."""
+        self._write("\n")
+
+    def dismiss(self) -> None:
+        """Ask it to finish what is in hand and leave."""
+        if self.process.stdin and not self.process.stdin.closed:
+            try:
+                self.process.stdin.close()
+            except BrokenPipeError:
+                return
+
+    def kill(self) -> None:
+        """End it now and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """Let go of the pipes of a process that has ended."""
+        self.dismiss()
+        self._listener.join()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+    def _write(self, text: str) -> None:
+        try:
+            if self.process.stdin and not self.process.stdin.closed:
+                self.process.stdin.write(text)
+                self.process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            # It died, or is being dismissed; the supervisor sees to that.
+            return
+
+    def _listen(self) -> None:
+        if self.process.stdout:
+            for line in self.process.stdout:
+                self.pulse.hear(line)
+                if line.strip() == "idle":
+                    self._answered()
+
+
+class Supervisor(threading.Thread):
+    """Starts the workers, restarts the dead, kills the hung, returns their cases."""
+
+    def __init__(
+        self, config: Config, journal: Journal, answered: Callable[[], None]
+    ) -> None:
+        super().__init__(name="supervisor", daemon=True)
+        self._config = config
+        self._journal = journal
+        self._answered = answered
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._workers: dict[int, Worker | None] = {}
+        self._false_starts: dict[int, int] = {}
+        self._not_before: dict[int, float] = {}
+        self._devices = devices(config)
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one worker has loaded its networks."""
+        return any(worker.pulse.ready for worker in self._present())
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Process ids of the living workers."""
+        return tuple(worker.process.pid for worker in self._present())
+
+    def wake(self) -> None:
+        """Tell every worker that an image was admitted."""
+        for worker in self._present():
+            worker.wake()
+
+    def run(self) -> None:
+        """Watch until told to stop."""
+        while not self._stopping.is_set():
+            for slot, device in enumerate(self._devices):
+                self._look_after(slot, device)
+            self._stopping.wait(CHECK_S)
+
+    def stop(self, deadline_s: float) -> None:
+        """Let the workers finish what is in hand; after `deadline_s` kill and take it back."""
+        self._stopping.set()
+        self.join()
+        workers = self._present()
+        for worker in workers:
+            worker.dismiss()
+        end = monotonic() + deadline_s
+        for worker in workers:
+            try:
+                worker.process.wait(max(0.0, end - monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("worker killed at stop", owner=worker.owner)
+                worker.kill()
+            worker.close()
+            self._journal.release(worker.owner, _now(), crashed=False)
+
+    def _present(self) -> list[Worker]:
+        with self._lock:
+            return [worker for worker in self._workers.values() if worker is not None]
+
+    def _look_after(self, slot: int, device: str) -> None:
+        worker = self._workers.get(slot)
+        if worker is None:
+            if monotonic() >= self._not_before.get(slot, 0.0):
+                self._start(slot, device)
+            return
+        if worker.process.poll() is not None:
+            self._bury(slot, worker, f"exit status {worker.process.returncode}")
+        elif worker.pulse.overdue(self._config.analyze.deadline_s):
+            worker.kill()
+            self._bury(slot, worker, "silent beyond its deadline")
+
+    def _start(self, slot: int, device: str) -> None:
+        # The start is part of the owner's name: a lease of an earlier life is not this one's.
+        owner = f"{self._config.node.name}/{slot}/{_now():%Y%m%dT%H%M%S%f}"
+        worker = Worker(self._config, owner, device, self._answered)
+        with self._lock:
+            self._workers[slot] = worker
+        log.info("worker started", owner=owner, device=device, pid=worker.process.pid)
+
+    def _bury(self, slot: int, worker: Worker, cause: str) -> None:
+        """A worker is gone: return its cases, counting the crash, and plan its successor."""
+        worker.close()
+        held = self._journal.release(worker.owner, _now(), crashed=True)
+        with self._lock:
+            self._workers[slot] = None
+        lived = monotonic() - worker.started
+        false_start = not worker.pulse.ready or (lived < STEADY_S and not held)
+        self._false_starts[slot] = self._false_starts.get(slot, 0) + 1 if false_start else 0
+        if false_start:
+            wait = pause_after(self._false_starts[slot], FIRST_PAUSE, LONGEST_PAUSE, worker.owner)
+            self._not_before[slot] = monotonic() + wait.total_seconds()
+        log.error(
+            "worker died",
+            owner=worker.owner,
+            cause=cause,
+            case_id=held[0].id if held else None,
+            alert=True,
+        )
+
+
+def devices(config: Config) -> list[str]:
+    """The device of each worker slot; "auto" is resolved by the worker, which knows torch."""
+    wanted = config.analyze.device
+    count = config.analyze.workers
+    if wanted == "auto":
+        gpus = _gpus()
+        names = [f"cuda:{index}" for index in range(gpus)] or ["cpu"]
+    else:
+        names = [wanted]
+    count = count or len(names)
+    return [names[slot % len(names)] for slot in range(count)]
+
+
+def _gpus() -> int:
+    """How many NVIDIA GPUs the machine has, asked of the driver without importing torch."""
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "--list-gpus"],  # noqa: S607 - wherever the driver put it
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
