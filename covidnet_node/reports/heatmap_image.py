@@ -4,6 +4,8 @@ Nothing that would make a viewer rescale the colors or measure on the resized pi
 carried over: no window, no rescale, no pixel spacing.
 """
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -12,16 +14,14 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from covidnet_node.case import Outcome, ResultKind
 from covidnet_node.intended_use import NOTICE, PRODUCT
 from covidnet_node.reports import codes, uids
-from covidnet_node.reports.identity import carry, text
+from covidnet_node.reports.identity import STAND_INS, carry, text
 from covidnet_node.reports.narrative import ascii_text
 from covidnet_node.reports.order import Order
 from covidnet_node.reports.series import Series
 
 _FROM_SOURCE = (
     "PatientOrientation",
-    "Laterality",
     "BodyPartExamined",
-    "PixelAspectRatio",
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
@@ -45,9 +45,9 @@ def build_heatmap(order: Order, series: Series, picture: NDArray[np.uint8]) -> D
     image.ImageComments = ascii_text(_comment(order))
     for keyword in _FROM_SOURCE:
         carry(order.source, image, keyword)
-    _complete(image)
+    _complete(order.source, image)
     _say_what_is_burned_in(order.source, image)
-    _derive(order.source, image)
+    _derive(image)
     _set_pixels(image, picture)
     return image
 
@@ -57,7 +57,7 @@ def _comment(order: Order) -> str:
     return f"{PRODUCT} AI heatmap. {'INCONCLUSIVE: no conclusion. ' if marked else ''}{NOTICE}."
 
 
-def _complete(image: Dataset) -> None:
+def _complete(source: Dataset, image: Dataset) -> None:
     # Type 2C in General Image: the orientation cannot be told otherwise, so it is present.
     if "PatientOrientation" not in image:
         image.PatientOrientation = None
@@ -65,8 +65,14 @@ def _complete(image: Dataset) -> None:
     # part the standard asks for a laterality, which a chest does not have.
     if not text(image, "BodyPartExamined"):
         image.BodyPartExamined = "CHEST"
-    if "Laterality" in image and not text(image, "Laterality"):
-        del image.Laterality
+    side = text(source, "Laterality")
+    if side in {"L", "R"}:
+        image.Laterality = side
+    elif text(image, "BodyPartExamined") != "CHEST":
+        image.Laterality = None
+    aspect = re.fullmatch(r"([1-9]\d*) *\\ *([1-9]\d*)", text(source, "PixelAspectRatio"))
+    if aspect is not None and aspect[1] != aspect[2]:
+        image.PixelAspectRatio = [int(aspect[1]), int(aspect[2])]
 
 
 def _say_what_is_burned_in(source: Dataset, image: Dataset) -> None:
@@ -77,21 +83,21 @@ def _say_what_is_burned_in(source: Dataset, image: Dataset) -> None:
     image.RecognizableVisualFeatures = "NO"
 
 
-def _derive(source: Dataset, image: Dataset) -> None:
+def _derive(image: Dataset) -> None:
     image.DerivationDescription = (
         "Original through its display pipeline with Grad-CAM of the ensemble blended over it, "
         "lung contour, and a text strip added at the top"
     )
     image.DerivationCodeSequence = [_coded(codes.GRAD_CAM)]
     origin = Dataset()
-    origin.ReferencedSOPClassUID = text(source, "SOPClassUID")
-    origin.ReferencedSOPInstanceUID = text(source, "SOPInstanceUID")
+    origin.ReferencedSOPClassUID = STAND_INS["SOPClassUID"]
+    origin.ReferencedSOPInstanceUID = STAND_INS["SOPInstanceUID"]
     purposeful = Dataset()
     purposeful.update(origin)
     purposeful.PurposeOfReferenceCodeSequence = [_coded(codes.SOURCE_IMAGE)]
     image.SourceImageSequence = [purposeful]
     series = Dataset()
-    series.SeriesInstanceUID = text(source, "SeriesInstanceUID")
+    series.SeriesInstanceUID = STAND_INS["SeriesInstanceUID"]
     series.ReferencedInstanceSequence = [origin]
     image.ReferencedSeriesSequence = [series]
 

@@ -13,7 +13,6 @@ Our own text is ASCII, which reads the same under every character set of PS3.3 C
 import re
 import struct
 import warnings
-from collections.abc import Iterator
 from datetime import timedelta, timezone
 from typing import Literal
 
@@ -26,6 +25,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import ComputedRadiographyImageStorage
 from pydicom.valuerep import validate_value
 from pydicom.values import convert_SQ
 
@@ -114,13 +114,25 @@ _CHECKED = frozenset({"AS", "CS", "DA", "DS", "IS", "TM", "UI"})
 """Value representations that can be judged without knowing the character set."""
 
 
+STAND_INS = {
+    "StudyInstanceUID": "2.25.1",
+    "SeriesInstanceUID": "2.25.2",
+    "SOPInstanceUID": "2.25.3",
+    "SOPClassUID": ComputedRadiographyImageStorage,
+}
+"""What results are built with in place of the source's UIDs, which real sources write with
+leading zeros and worse. `transplant` puts the true ones in. (The class is one highdicom knows.)"""
+
+
 def transplant(source: Dataset, target: Dataset) -> None:
-    """Replace patient and study of `target` by the source's own bytes."""
+    """Replace patient, study and stand-in UIDs of `target` by the source's own bytes."""
+    true = {fake: value_bytes(source, keyword) or b"" for keyword, fake in STAND_INS.items()}
+    _restore(target, true)
     for keyword in _CARRIED:
         carry(source, target, keyword)
         tag = _tag(keyword)
         if keyword in REQUIRED_EMPTY and tag not in target:
-            target[tag] = _element(tag, b"")
+            target[tag] = raw_element(tag, b"")
 
 
 def carry(source: Dataset, target: Dataset, keyword: str) -> None:
@@ -130,7 +142,7 @@ def carry(source: Dataset, target: Dataset, keyword: str) -> None:
         del target[tag]
     value = value_bytes(source, keyword)
     if value is not None:
-        target[tag] = _element(tag, value)
+        target[tag] = raw_element(tag, value)
 
 
 def value_bytes(source: Dataset, keyword: str) -> bytes | None:
@@ -177,6 +189,24 @@ def remarks(source: Dataset) -> tuple[str, ...]:
     return tuple(found)
 
 
+def raw_element(tag: BaseTag, value: bytes) -> RawDataElement:
+    """Wrap little endian bytes as an element of a public tag."""
+    return RawDataElement(
+        tag,
+        dictionary_VR(tag),
+        len(value),
+        value,
+        value_tell=0,
+        is_implicit_VR=False,
+        is_little_endian=True,
+    )
+
+
+def pack_item(elements: bytes) -> bytes:
+    """Wrap encoded elements as one item of defined length (PS3.5 7.5)."""
+    return _ITEM + struct.pack("<L", len(elements)) + elements
+
+
 def refer_to_requests(source: Dataset, target: Dataset) -> None:
     """Set Referenced Request Sequence (0040,A370) from the source's Request Attributes.
 
@@ -186,10 +216,10 @@ def refer_to_requests(source: Dataset, target: Dataset) -> None:
         requests = _items(source, _tag("RequestAttributesSequence"))
     except _UNREADABLE:
         return
-    encoded = b"".join(_pack_item(_request(source, request)) for request in requests)
+    encoded = b"".join(pack_item(_pack(_request(source, request))) for request in requests)
     if encoded:
         tag = _tag("ReferencedRequestSequence")
-        target[tag] = _element(tag, encoded)
+        target[tag] = raw_element(tag, encoded)
 
 
 def _request(source: Dataset, request: Dataset) -> Dataset:
@@ -209,8 +239,20 @@ def _request(source: Dataset, request: Dataset) -> Dataset:
         value = _value(holder, tag, 1)
         # All but the issuer are of type 2: present, empty where unknown.
         if value is not None or keyword != "IssuerOfAccessionNumberSequence":
-            item[tag] = _element(tag, value or b"")
+            item[tag] = raw_element(tag, value or b"")
     return item
+
+
+def _restore(dataset: Dataset, true: dict[str, bytes]) -> None:
+    for tag in list(dataset.keys()):
+        element: DataElement | RawDataElement = dataset.get_item(tag)
+        if isinstance(element, RawDataElement):
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                _restore(item, true)
+        elif element.VR == "UI" and element.value in true:
+            dataset[tag] = raw_element(tag, true[element.value])
 
 
 def _valid(source: Dataset, keyword: str) -> bool:
@@ -234,18 +276,6 @@ def _tag(keyword: str) -> BaseTag:
     if number is None:
         raise AssertionError(keyword)
     return Tag(number)
-
-
-def _element(tag: BaseTag, value: bytes) -> RawDataElement:
-    return RawDataElement(
-        tag,
-        dictionary_VR(tag),
-        len(value),
-        value,
-        value_tell=0,
-        is_implicit_VR=False,
-        is_little_endian=True,
-    )
 
 
 def _value(source: Dataset, tag: BaseTag, depth: int) -> bytes | None:
@@ -281,7 +311,7 @@ def _text_bytes(source: Dataset, tag: BaseTag, vr: str) -> bytes | None:
 def _sequence(source: Dataset, tag: BaseTag, depth: int) -> bytes | None:
     if depth > _DEEPEST:
         return None
-    return b"".join(_pack_item(_plain(item, depth + 1)) for item in _items(source, tag))
+    return b"".join(pack_item(_pack(_plain(item, depth + 1))) for item in _items(source, tag))
 
 
 def _items(source: Dataset, tag: BaseTag) -> Sequence | list[Dataset]:
@@ -303,19 +333,17 @@ def _plain(item: Dataset, depth: int) -> Dataset:
     for tag in item.keys():  # noqa: SIM118 - iterating a data set would decode its elements
         value = _value(item, tag, depth)
         if value is not None:
-            kept[tag] = _element(tag, value)
+            kept[tag] = raw_element(tag, value)
     return kept
 
 
-def _pack_item(item: Dataset) -> bytes:
-    body = b"".join(_pack(item))
-    return _ITEM + struct.pack("<L", len(body)) + body
-
-
-def _pack(item: Dataset) -> Iterator[bytes]:
+def _pack(item: Dataset) -> bytes:
+    packed = []
     for tag in sorted(item.keys()):
         element = item.get_item(tag)
         value, vr = element.value, str(element.VR)
-        yield struct.pack("<HH", tag.group, tag.element) + vr.encode("ascii")
-        yield struct.pack("<HL", 0, len(value)) if vr in _LONG else struct.pack("<H", len(value))
-        yield value
+        size = struct.pack("<HL", 0, len(value)) if vr in _LONG else struct.pack("<H", len(value))
+        packed.append(
+            struct.pack("<HH", tag.group, tag.element) + vr.encode("ascii") + size + value
+        )
+    return b"".join(packed)

@@ -12,9 +12,8 @@ from covidnet_node.case import Algorithm, Analysis, ResultKind
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One stored instance, named so that another object can point at it."""
+    """One instance of the same study, named so that another object can point at it."""
 
-    study_uid: str
     series_uid: str
     sop_class_uid: str
     sop_uid: str

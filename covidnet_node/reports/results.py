@@ -6,6 +6,7 @@ No clock is read and no random number drawn: the same order gives the same bytes
 from datetime import datetime
 
 from pydicom.charset import default_encoding
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
@@ -13,7 +14,13 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, Reason, ResultKind
 from covidnet_node.reports.heatmap_image import build_heatmap
-from covidnet_node.reports.identity import refer_to_requests, text, transplant
+from covidnet_node.reports.identity import (
+    pack_item,
+    raw_element,
+    refer_to_requests,
+    text,
+    transplant,
+)
 from covidnet_node.reports.order import Built, Order, Reference
 from covidnet_node.reports.series import date, series_of, sign
 from covidnet_node.reports.structured_report import build_report
@@ -66,8 +73,7 @@ def encode(dataset: Dataset) -> bytes:
     Element by element, because the data set holds the source's own bytes under the source's own
     character set, which must not be decoded, judged or applied to our ASCII.
     """
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    buffer = _buffer()
     buffer.write(b"\0" * 128 + b"DICM")
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(text(dataset, "SOPClassUID"))
@@ -76,9 +82,26 @@ def encode(dataset: Dataset) -> bytes:
     meta.ImplementationClassUID = _IMPLEMENTATION_UID
     meta.ImplementationVersionName = _IMPLEMENTATION_NAME
     write_file_meta_info(buffer, meta, enforce_standard=True)
-    for tag in sorted(dataset.keys()):
-        write_data_element(buffer, dataset.get_item(tag), default_encoding)
+    buffer.write(_encode_elements(dataset))
     return buffer.getvalue()
+
+
+def _encode_elements(dataset: Dataset) -> bytes:
+    buffer = _buffer()
+    for tag in sorted(dataset.keys()):
+        element: DataElement | RawDataElement = dataset.get_item(tag)
+        if isinstance(element, DataElement) and element.VR == "SQ":
+            # Item by item, because pydicom would decode raw elements inside a sequence.
+            items = b"".join(pack_item(_encode_elements(item)) for item in element.value)
+            element = raw_element(tag, items)
+        write_data_element(buffer, element, default_encoding)
+    return buffer.getvalue()
+
+
+def _buffer() -> DicomBytesIO:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    return buffer
 
 
 def _finish(order: Order, kind: ResultKind, dataset: Dataset) -> Built:

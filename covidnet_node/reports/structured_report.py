@@ -35,7 +35,7 @@ from pydicom.dataset import Dataset
 from covidnet_node.case import Algorithm, Outcome, ResultKind
 from covidnet_node.intended_use import CLASSES, MANUFACTURER, PRODUCT
 from covidnet_node.reports import codes, narrative, uids
-from covidnet_node.reports.identity import count, remarks, text
+from covidnet_node.reports.identity import STAND_INS, count, remarks, text
 from covidnet_node.reports.order import Order, Reference
 from covidnet_node.reports.series import Series
 
@@ -66,10 +66,10 @@ def build_report(order: Order, series: Series) -> Dataset:
 
 
 def _evidence(source: Dataset) -> Dataset:
-    """Reduce the source to its UIDs: all that highdicom may see of it."""
+    """Reduce the source to its size and kind: all that highdicom may see of it."""
     evidence = Dataset()
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        setattr(evidence, keyword, text(source, keyword))
+    for keyword, stand_in in STAND_INS.items():
+        setattr(evidence, keyword, stand_in)
     for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex",
                     "AccessionNumber", "StudyID", "StudyDate", "StudyTime"):  # fmt: skip
         setattr(evidence, keyword, None)
@@ -83,7 +83,8 @@ def _previous(predecessor: Reference | None) -> list[Dataset] | None:
     if predecessor is None:
         return None
     item = Dataset()
-    item.StudyInstanceUID = predecessor.study_uid
+    # The predecessor answers an image of the same study.
+    item.StudyInstanceUID = STAND_INS["StudyInstanceUID"]
     item.SeriesInstanceUID = predecessor.series_uid
     item.SOPClassUID = predecessor.sop_class_uid
     item.SOPInstanceUID = predecessor.sop_uid
