@@ -91,7 +91,7 @@ def _levels(dataset: Dataset, stored: Stored, notes: list[str]) -> _Levels:
         # Wider than the dtype: the difference of two int16 need not fit one.
         index = np.subtract(stored, low, dtype=np.int32)
     else:
-        values = float(low) + np.arange(_LEVELS) * (span / (_LEVELS - 1))
+        values = np.linspace(float(low), float(high), _LEVELS, dtype=np.float64)
         scale = (_LEVELS - 1) / span if span > 0 else 0.0
         index = np.rint((stored.astype(np.float64) - float(low)) * scale).astype(np.int32)
     counts = np.bincount(index.ravel(), minlength=len(values)).astype(np.int64)
