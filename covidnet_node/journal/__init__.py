@@ -1,0 +1,1 @@
+"""The only durable state of the node: what came, what was decided, what is still owed."""

@@ -1,0 +1,18 @@
+"""How long to wait before the next attempt. Pure: the same question has the same answer."""
+
+import hashlib
+from datetime import timedelta
+
+
+def pause_after(attempts: int, first: timedelta, longest: timedelta, seed: str) -> timedelta:
+    """Pause after `attempts` failed attempts: doubling from `first`, never above `longest`.
+
+    Equal jitter: the pause lies between half of the doubled value and all of it. `seed` (for
+    example the id of the case) decides where, so that what failed together does not come back
+    together. `attempts` of 0 and 1 are the same.
+    """
+    doublings = min(max(attempts - 1, 0), 62)
+    full = min(first * 2**doublings, longest) if first * 2 > first else longest
+    digest = hashlib.sha256(f"{seed}/{attempts}".encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    return full / 2 + full / 2 * share

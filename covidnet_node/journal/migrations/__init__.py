@@ -1,0 +1,1 @@
+"""Alembic's scripts; run by `schema.py` whenever a journal is opened."""

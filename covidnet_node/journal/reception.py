@@ -1,0 +1,102 @@
+"""What came to the door: cases admitted and refused, and what never became a case."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+
+from covidnet_node.case import Admission, Case, InstanceKey, Received, State
+from covidnet_node.journal.rows import blank_columns, case_of, columns_of
+from covidnet_node.journal.store import Store, insert_case, row_of
+from covidnet_node.journal.tables import cases, counters, rejections
+from covidnet_node.journal.transitions import Cause
+
+MOST_REJECTIONS = 1000
+"""Rows of `rejections`: a stranger who makes up titles must not fill the disk."""
+OTHERS = "(others)"
+
+
+class Reception(Store):
+    """The receiver's chapter."""
+
+    def admit(self, case_id: str, received: Received, admission: Admission, now: datetime) -> Case:
+        """Journal an admitted case, due at once; its file must be in the spool already.
+
+        The same bytes of the same instance are one case, always: if there is one, it comes back
+        unchanged (its id tells) and the caller drops the second file. Raises RetryLater.
+        """
+        with self._write() as connection:
+            same_bytes = and_(of_instance(received.key), cases.c.sha256 == received.sha256)
+            earlier = connection.execute(select(cases).where(same_bytes)).one_or_none()
+            if earlier is not None:
+                return case_of(earlier)
+            columns = {**columns_of(received, admission), **blank_columns()}
+            insert_case(connection, case_id, State.ADMITTED, Cause.ADMITTED, now, columns)
+            return case_of(row_of(connection, case_id))
+
+    def refuse(self, case_id: str, received: Received, admission: Admission, now: datetime) -> Case:
+        """Journal a refused object; nothing of it is kept but this row. Raises RetryLater."""
+        with self._write() as connection:
+            columns = {**columns_of(received, admission), **blank_columns()}
+            columns |= {"reason": admission.reason, "detail": admission.detail}
+            insert_case(connection, case_id, State.REFUSED, Cause.REFUSED, now, columns)
+            return case_of(row_of(connection, case_id))
+
+    def versions(self, key: InstanceKey) -> tuple[Case, ...]:
+        """Every case of the instance that was not refused, oldest first."""
+        query = select(cases).where(of_instance(key)).order_by(cases.c.number)
+        with self._read() as connection:
+            return tuple(case_of(row) for row in connection.execute(query))
+
+    def count_rejection(
+        self, calling_ae: str, peer: str, what: str, detail: str, now: datetime
+    ) -> None:
+        """Count an association or presentation context that was turned away.
+
+        `what` is a fixed word of the caller's, `detail` e.g. the abstract syntax. Raises
+        RetryLater.
+        """
+        names = {
+            "calling_ae": calling_ae[:16],
+            "peer": peer[:64],
+            "what": what[:64],
+            "detail": detail[:256],
+        }
+        with self._write() as connection:
+            if _count_again(connection, names, now):
+                return
+            kinds = connection.execute(select(func.count()).select_from(rejections)).scalar_one()
+            if kinds >= MOST_REJECTIONS:
+                names |= {"calling_ae": OTHERS, "peer": OTHERS, "detail": ""}
+                if _count_again(connection, names, now):
+                    return
+            connection.execute(insert(rejections).values(count=1, last_at=now, **names))
+
+    def count(self, name: str, now: datetime, by: int = 1) -> None:
+        """Add to a counter, e.g. of own results that came back. Raises RetryLater."""
+        with self._write() as connection:
+            counted = connection.execute(
+                update(counters)
+                .where(counters.c.name == name)
+                .values(count=counters.c.count + by, last_at=now)
+            )
+            if counted.rowcount == 0:
+                connection.execute(insert(counters).values(name=name, count=by, last_at=now))
+
+
+def of_instance(key: InstanceKey) -> ColumnElement[bool]:
+    """The cases of an instance that were not refused."""
+    return and_(
+        cases.c.sop_uid == key.sop_uid,
+        cases.c.series_uid == key.series_uid,
+        cases.c.study_uid == key.study_uid,
+        cases.c.state != State.REFUSED,
+    )
+
+
+def _count_again(connection: Connection, names: dict[str, str], now: datetime) -> bool:
+    """Count a rejection that was seen before; tell whether it was."""
+    same = [rejections.c[name] == value for name, value in names.items()]
+    counted = connection.execute(
+        update(rejections).where(*same).values(count=rejections.c.count + 1, last_at=now)
+    )
+    return counted.rowcount == 1

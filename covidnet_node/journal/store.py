@@ -1,0 +1,230 @@
+"""The database under the journal: opening, transactions, and the one way to move a case.
+
+No error of the database library leaves this room: what goes wrong becomes a verdict.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    make_url,
+    select,
+    update,
+)
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from covidnet_node.case import Reason, State
+from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.journal.rows import AnyRow
+from covidnet_node.journal.schema import NewerSchema, create_private, only_one_opens, upgrade
+from covidnet_node.journal.tables import cases, history
+from covidnet_node.journal.transitions import Cause, UnknownCase, check_case_step
+
+BUSY_S = 10.0
+"""How long a write waits for another process before it gives up."""
+MOST_CONNECTIONS = 200
+"""Above any sensible number of associations; each is one open file, and only while in use."""
+
+
+class Store:
+    """An open database. The chapters of the journal stand on it."""
+
+    def __init__(self, engine: Engine, spool: Path) -> None:
+        self._engine = engine
+        self._immediate = engine.execution_options(journal_begin="IMMEDIATE")
+        self._spool = spool
+        # SQLite lets waiting writers poll; within a process a lock hands on at once, and fairly.
+        self._turn = threading.Lock()
+
+    @classmethod
+    def open(cls, where: Path | str, spool: Path | None = None) -> Self:
+        """Open a journal, make it if it is missing, upgrade it if it is of an older schema.
+
+        `where` is the path of a SQLite file or a database url; `spool` is the folder that paths
+        of results are relative to, by default `spool` beside the file. Any number of processes
+        and threads may open the same journal at once. Raises BadConfig when it cannot be
+        opened, is corrupt, or is of a newer schema than this program.
+        """
+        url = (
+            URL.create("sqlite", database=str(where))
+            if isinstance(where, Path)
+            else make_url(where)
+        )
+        file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+        if file is None and spool is None:
+            raise BadConfig(url.render_as_string(), "node.data", "the spool folder must be given")
+        engine = _engine(url)
+        try:
+            if file is not None:
+                create_private(file)
+                with only_one_opens(file):
+                    upgrade(engine)
+            else:
+                upgrade(engine)
+        except (SQLAlchemyError, NewerSchema, OSError) as error:
+            engine.dispose()
+            name = url.render_as_string()
+            raise BadConfig(str(file or name), "node.data", _remedy(error)) from error
+        root = spool if spool is not None else (file or Path()).parent / "spool"
+        return cls(engine, root.absolute())
+
+    def close(self) -> None:
+        """Close every connection; the last one to close folds the write-ahead log in."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """One durable transaction: all of it or nothing; raises RetryLater."""
+        with _storing(), self._turn, self._immediate.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        """One consistent view of the journal; raises RetryLater."""
+        with _storing(), self._engine.begin() as connection:
+            yield connection
+
+
+def row_of(connection: Connection, case_id: str) -> AnyRow:
+    """Read the row of a case; raises UnknownCase."""
+    row = connection.execute(select(cases).where(cases.c.id == case_id)).one_or_none()
+    if row is None:
+        raise UnknownCase(f"there is no case {case_id}")
+    return row
+
+
+def insert_case(
+    connection: Connection,
+    case_id: str,
+    state: State,
+    cause: Cause,
+    now: datetime,
+    columns: Mapping[str, object],
+) -> None:
+    """Write the first row of a case and the first line of its history."""
+    check_case_step(case_id, None, state, cause)
+    moments = {"since": now, "updated_at": now, "due_at": now}
+    connection.execute(insert(cases).values(id=case_id, state=state, **moments, **columns))
+    _note(connection, case_id, None, state, cause, now, "")
+
+
+def move(
+    connection: Connection,
+    row: AnyRow,
+    state: State,
+    cause: Cause,
+    now: datetime,
+    words: str = "",
+    columns: Mapping[str, object] | None = None,
+) -> None:
+    """Bring a case into a state, with a line in its history; raises IllegalTransition."""
+    check_case_step(row.id, row.state, state, cause)
+    since = row.since if row.state is state else now
+    connection.execute(
+        update(cases)
+        .where(cases.c.id == row.id)
+        .values(state=state, since=since, updated_at=now, **(columns or {}))
+    )
+    _note(connection, row.id, row.state, state, cause, now, words)
+
+
+def _note(
+    connection: Connection,
+    case_id: str,
+    before: State | None,
+    after: State,
+    cause: Cause,
+    now: datetime,
+    detail: str,
+) -> None:
+    connection.execute(
+        insert(history).values(
+            case_id=case_id, at=now, from_state=before, to_state=after, cause=cause, detail=detail
+        )
+    )
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    """Turn what the database says into the verdict that C-STORE answers with A700."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise RetryLater(Reason.CANNOT_STORE, f"journal: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """The database's own words, without the statement and its values."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return str(cause) if cause is not None else type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, NewerSchema):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"the journal cannot be opened ({error.strerror}); check the folder and its owner"
+    return (
+        f"the journal cannot be used ({_words(error)}); check the folder, or put the file aside "
+        "and restore it from a backup"
+    )
+
+
+def _engine(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=10,
+        max_overflow=MOST_CONNECTIONS,
+        pool_timeout=BUSY_S,
+        hide_parameters=True,
+    )
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    """Settings that SQLite keeps per connection."""
+    if not isinstance(connection, sqlite3.Connection):
+        raise TypeError(type(connection))
+    # The driver must not begin transactions of its own; `_begin` does.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {int(BUSY_S * 1000)}",
+        # Not NORMAL: under WAL that may lose the last commits when the power fails.
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    """Begin as asked: a writer takes its place at once, not in the middle of its work."""
+    mode = connection.get_execution_options().get("journal_begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")
