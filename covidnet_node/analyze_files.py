@@ -105,9 +105,7 @@ def _answer_dicom(file: Path, stem: Path, config: Config, medicine: Medicine) ->
         return Answer(str(file), None, not_analyzed(verdict.reason, verdict.detail, None))
     uid = str(header.get("SOPInstanceUID", "")) or None
     today = datetime.now(UTC)
-    admission = admit(
-        header, str(header.get("SOPClassUID", "")), "", config.admit, today.date()
-    )
+    admission = admit(header, str(header.get("SOPClassUID", "")), "", config.admit, today.date())
     if not admission.admitted:
         reason = admission.reason or Reason.NO_RULE
         return Answer(str(file), uid, not_analyzed(reason, admission.detail, None))

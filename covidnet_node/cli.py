@@ -30,13 +30,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-queue = typer.Typer(help="Look at cases, send them round again, or drop them.", no_args_is_help=True)
+queue = typer.Typer(help="Look at cases, requeue or discard them.", no_args_is_help=True)
 app.add_typer(queue, name="queue")
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", help=f"node.toml; {DEFAULT_CONFIG} or the defaults if not given.", metavar="FILE"
+        "--config",
+        help=f"node.toml; if not given {DEFAULT_CONFIG}, or else the defaults.",
+        metavar="FILE",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
@@ -244,9 +246,7 @@ def queue_discard(
     _act_on(case_ids, config, act)
 
 
-def _act_on(
-    case_ids: list[str], config: Path | None, act: Callable[[Any, str], str]
-) -> None:
+def _act_on(case_ids: list[str], config: Path | None, act: Callable[[Any, str], str]) -> None:
     from covidnet_node.journal.transitions import IllegalTransition, UnknownCase
 
     failed = False

@@ -61,7 +61,10 @@ class StoragePacs:
         ae.supported_contexts = AllStoragePresentationContexts
         ae.add_supported_context(Verification)
         handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, self._keep)]
-        self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        if server is None:
+            raise RuntimeError("pynetdicom returns a server when it does not block")
+        self._server = server
         self.port = self._server.server_address[1]
         return self
 
@@ -148,7 +151,7 @@ class OrthancPacs:
 
     def _get(self, path: str) -> bytes:
         url = f"http://127.0.0.1:{self._http}{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - loopback http
+        with urllib.request.urlopen(url, timeout=10) as answer:
             body: bytes = answer.read()
             return body
 

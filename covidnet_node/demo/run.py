@@ -20,14 +20,14 @@ from rich.table import Table
 
 from covidnet_node.demo.pacs import AE_TITLE, Pacs, free_port, throw_away_pacs
 from covidnet_node.intended_use import NOTICE
-from covidnet_node.phantom import phantom_dataset
+from covidnet_node.phantom import Opacity, phantom_dataset
 
 NODE_AE = "COVIDNET"
 STARTING_S = 180.0
 ANSWERING_S = 120.0
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
-OPACITIES = ("none", "diffuse", "lobar")
+OPACITIES: tuple[Opacity, ...] = ("none", "diffuse", "lobar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,18 @@ class Node:
 def run_demo(folder: Path, console: Console) -> bool:
     """Run it all; returns whether every image was answered."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="covidnet-demo-") as scratch:
-        with throw_away_pacs(Path(scratch)) as pacs, started_node(Path(scratch), pacs) as node:
-            console.print(f"Node on 127.0.0.1:{node.port}, {pacs.name} on 127.0.0.1:{pacs.port}")
-            _wait_until_ready(node, console)
-            images = [phantom_dataset(seed, opacity=o) for seed, o in enumerate(OPACITIES, 1)]
-            sent_at = {str(image.SOPInstanceUID): _send(image, node.port) for image in images}
-            console.print(f"Sent {len(sent_at)} synthetic chest X-rays by C-STORE")
-            answered = _wait_for_answers(images, sent_at, pacs, console)
-            (folder / "node.log").write_bytes(node.log.read_bytes())
+    with (
+        tempfile.TemporaryDirectory(prefix="covidnet-demo-") as scratch,
+        throw_away_pacs(Path(scratch)) as pacs,
+        started_node(Path(scratch), pacs) as node,
+    ):
+        console.print(f"Node on 127.0.0.1:{node.port}, {pacs.name} on 127.0.0.1:{pacs.port}")
+        _wait_until_ready(node, console)
+        images = [phantom_dataset(seed, opacity=o) for seed, o in enumerate(OPACITIES, 1)]
+        sent_at = {str(image.SOPInstanceUID): _send(image, node.port) for image in images}
+        console.print(f"Sent {len(sent_at)} synthetic chest X-rays by C-STORE")
+        answered = _wait_for_answers(images, sent_at, pacs, console)
+        (folder / "node.log").write_bytes(node.log.read_bytes())
     console.print(_table(images, answered, folder))
     console.print(f"Heatmaps and node.log are in {folder}/. {NOTICE}.")
     return all(found.report is not None for found in answered)
@@ -103,7 +106,7 @@ def _wait_until_ready(node: Node, console: Console) -> None:
     with console.status("Loading the networks"):
         while not _ready(node.http):
             if monotonic() > end:
-                raise RuntimeError(f"the node did not become ready:\n{node.log.read_text()[-2000:]}")
+                raise RuntimeError(f"the node is not ready:\n{node.log.read_text()[-2000:]}")
             sleep(0.1)
 
 

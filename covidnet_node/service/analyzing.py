@@ -19,8 +19,9 @@ import structlog
 from covidnet_node.config import Config
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
-from covidnet_node.service.answer import Answerer, open_medicine
+from covidnet_node.service.answer import Answerer
 from covidnet_node.service.logs import configure_logs
+from covidnet_node.service.medicine import open_medicine
 
 log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ def work(config: Config, owner: str, device: str) -> None:
     inbox.start()
     spool = Spool(config.node.data / "spool")
     with Journal.open(config.node.data / "journal.db") as journal:
-        medicine = open_medicine(config, device)
+        medicine = open_medicine(config.analyze, device)
         answerer = Answerer(config, journal, spool, medicine, clock)
         log.info("worker ready", owner=owner, device=medicine.device)
         tell("ready")

@@ -182,7 +182,6 @@ class Answerer:
         if not reports:
             return None
         return Reference(
-            study_uid=corrected.received.key.study_uid,
             series_uid=reports[0].series_uid,
             sop_class_uid=reports[0].sop_class_uid,
             sop_uid=reports[0].sop_instance_uid,

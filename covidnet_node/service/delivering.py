@@ -101,9 +101,7 @@ class Deliverer(threading.Thread):
                 break
         return bool(due)
 
-    def _by_target(
-        self, due: Sequence[Delivery]
-    ) -> Iterable[tuple[Target, list[Delivery]]]:
+    def _by_target(self, due: Sequence[Delivery]) -> Iterable[tuple[Target, list[Delivery]]]:
         """Group by who is to get them: one peer, or each image's own sender."""
 
         def peer(delivery: Delivery) -> tuple[str, str]:

@@ -1,5 +1,6 @@
-"""Health, readiness, metrics and the status page, on loopback: every answer is read from the
-journal. Nothing here changes anything, and nothing names a patient.
+"""Health, readiness, metrics and the status page, on loopback.
+
+Every answer is read from the journal. Nothing here changes anything, and nothing names a patient.
 """
 
 import threading
@@ -159,11 +160,9 @@ class HttpDoor:
             self._server.run()
         except SystemExit:
             # uvicorn's way to say that the port is taken; `start` tells the person.
-            log.error("http door did not open")
+            log.error("http door did not open")  # noqa: TRY400 - SystemExit has no story
         finally:
             self._ended.set()
-
-
 
 
 def story(journal: Journal, case_id: str) -> dict[str, Any]:
@@ -186,9 +185,10 @@ def story(journal: Journal, case_id: str) -> dict[str, Any]:
         "deliveries": [
             {
                 "destination": delivery.destination,
-                "kind": delivery.result.kind.value,
+                "kind": delivery.kind.value,
                 "state": delivery.state.value,
                 "attempts": delivery.attempts,
+                "last_error": delivery.last_error,
             }
             for delivery in journal.deliveries(case_id)
         ],

@@ -1,13 +1,13 @@
 """Prometheus metrics, each scraped from the journal at the moment of asking."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
-from datetime import UTC, datetime
 
 
 class JournalCollector(Collector):

@@ -117,9 +117,7 @@ class Worker:
 class Supervisor(threading.Thread):
     """Starts the workers, restarts the dead, kills the hung, returns their cases."""
 
-    def __init__(
-        self, config: Config, journal: Journal, answered: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: Config, journal: Journal, answered: Callable[[], None]) -> None:
         super().__init__(name="supervisor", daemon=True)
         self._config = config
         self._journal = journal
