@@ -1,0 +1,222 @@
+"""The heatmap picture: the original, with color where the networks looked.
+
+No color on pixels where the map is silent, none for the class "normal" (there is no pattern to
+point at) and little for a class that is unlikely. All text stands in a strip added on top, so
+that it covers no lung; the picture below keeps size, aspect and orientation of the original.
+The bottom stays free, because some viewers print there. No torch here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from covidnet_node.case import Algorithm, Analysis, Outcome, Probabilities, Reason
+from covidnet_node.intended_use import NOTICE, PRODUCT
+
+Picture = NDArray[np.uint8]
+Share = NDArray[np.float64]
+
+_SILENT = 0.30
+"""Part of the map's maximum below which nothing is drawn."""
+_STRONGEST = 0.65
+"""Opacity at the maximum: anatomy must stay readable below."""
+_UNLIKELY, _LIKELY = 0.20, 0.50
+"""Probability of the explained class below which there is no color, and from which there is all."""
+
+_ANCHORS = np.array(
+    [
+        [40, 10, 95],
+        [101, 21, 110],
+        [159, 42, 99],
+        [212, 72, 66],
+        [245, 125, 21],
+        [250, 193, 39],
+        [252, 255, 164],
+    ],
+    dtype=np.float64,
+)
+"""Dark violet over red to light yellow: lightness rises evenly, so the order is plain to color
+blind eyes and in gray print too."""
+
+_CONTOUR = (64, 200, 255)
+_TEXT = (235, 235, 235)
+_QUIET = (175, 175, 175)
+_ALARM = (255, 214, 64)
+
+_SHORT = {"covid19": "COVID-19", "pneumonia": "other pneumonia", "normal": "no pattern"}
+_WHY = {
+    Reason.MEMBERS_DISAGREE: "networks disagree",
+    Reason.OUT_OF_DISTRIBUTION: "unlike the training data",
+    Reason.LOW_CONFIDENCE: "no class likely enough",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    words: str
+    color: tuple[int, int, int]
+    scale: float = 1.0
+
+
+def draw_overlay(analysis: Analysis, algorithm: Algorithm) -> Picture:
+    """Draw the heatmap of an analyzed or inconclusive image.
+
+    Returns RGB (strip + rows, columns, 3): a strip of text on top, then the source's display
+    image, pixel for pixel where nothing is drawn. Raises ValueError if the analysis holds no
+    display image.
+    """
+    if analysis.display is None:
+        raise ValueError("an analysis without a display image has no heatmap")
+    picture = _blend(analysis.display, _opacity(analysis), _strength(analysis))
+    if analysis.lungs is not None:
+        picture[_contour(analysis.lungs)] = _CONTOUR
+    strip = _strip(analysis, algorithm, width=picture.shape[1])
+    return np.concatenate([strip, picture])
+
+
+def _strength(analysis: Analysis) -> Share:
+    """Scale the map to its own maximum: where the networks looked most is 1."""
+    if analysis.display is None or analysis.explanation is None:
+        return np.zeros(() if analysis.display is None else analysis.display.shape)
+    heat = np.nan_to_num(analysis.explanation.heatmap.astype(np.float64)).clip(min=0)
+    highest = float(heat.max(initial=0))
+    return heat / highest if highest > 0 else heat
+
+
+def _opacity(analysis: Analysis) -> Share:
+    """Let weak places fade to nothing and an unlikely class hold back its color."""
+    rising = ((_strength(analysis) - _SILENT) / (1 - _SILENT)).clip(0, 1)
+    opacity: Share = _STRONGEST * _belief(analysis) * rising
+    return opacity
+
+
+def _belief(analysis: Analysis) -> float:
+    if analysis.explanation is None or analysis.probabilities is None:
+        return 0.0
+    if analysis.explanation.target == "normal":
+        return 0.0
+    share = _of(analysis.probabilities, analysis.explanation.target)
+    return min(max((share - _UNLIKELY) / (_LIKELY - _UNLIKELY), 0.0), 1.0)
+
+
+def _of(probabilities: Probabilities, name: str) -> float:
+    return {
+        "covid19": probabilities.covid19,
+        "pneumonia": probabilities.pneumonia,
+        "normal": probabilities.normal,
+    }[name]
+
+
+def _blend(display: Picture, opacity: Share, strength: Share) -> Picture:
+    gray = np.repeat(display[:, :, None], 3, axis=2)
+    drawn = opacity > 0
+    share = opacity[drawn][:, None]
+    gray[drawn] = np.rint((1 - share) * gray[drawn] + share * _colors(strength[drawn]))
+    return gray
+
+
+def _colors(strength: Share) -> Share:
+    """Colors of the visible part of the scale, `_SILENT` to 1."""
+    place = (strength - _SILENT) / (1 - _SILENT) * (len(_ANCHORS) - 1)
+    known = np.arange(len(_ANCHORS))
+    return np.stack([np.interp(place, known, _ANCHORS[:, band]) for band in range(3)], axis=-1)
+
+
+def _contour(lungs: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Outline just outside the lungs, about a pixel per 500, so that no lung is covered."""
+    thickness = max(1, round(min(lungs.shape) / 500))
+    grown: NDArray[np.bool_] = ndimage.binary_dilation(lungs, iterations=thickness)
+    return grown & ~lungs
+
+
+def _strip(analysis: Analysis, algorithm: Algorithm, width: int) -> Picture:
+    """Set the text, wrapped to the width; the last row holds the color scale."""
+    size = max(11, round(width / 40))
+    margin = size // 2
+    rows = [
+        (row, line)
+        for line in _lines(analysis, algorithm)
+        for row in _wrap(line.words, _font(size * line.scale), width - 2 * margin)
+    ]
+    scale_row = [] if _belief(analysis) == 0 else [("", _Line("", _TEXT))]
+    heights = [round(1.35 * size * line.scale) for _, line in [*rows, *scale_row]]
+    image = Image.new("RGB", (width, sum(heights) + margin), (0, 0, 0))
+    draw = ImageDraw.Draw(image)
+    top = margin // 2
+    for (row, line), height in zip(rows, heights, strict=False):
+        draw.text((margin, top), row, fill=line.color, font=_font(size * line.scale))
+        top += height
+    if scale_row:
+        _draw_scale(image, draw, (margin, top), size)
+    return np.asarray(image)
+
+
+def _draw_scale(
+    image: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: int
+) -> None:
+    """Draw the color bar with its ends named."""
+    left, top = corner
+    font = _font(size)
+    draw.text((left, top), "Attention: low", fill=_TEXT, font=font)
+    start = left + round(draw.textlength("Attention: low ", font=font))
+    room = image.width - start - round(draw.textlength(" highest", font=font)) - left
+    length = max(8, min(10 * size, room))
+    bar = _colors(np.linspace(_SILENT, 1, length))
+    band = np.repeat(np.rint(bar)[None].astype(np.uint8), size, axis=0)
+    image.paste(Image.fromarray(band), (start, top + size // 6))
+    draw.text((start + length, top), " highest", fill=_TEXT, font=font)
+
+
+def _lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
+    lines = [_Line(f"{PRODUCT} AI. {NOTICE}", _ALARM), *_answer(analysis)]
+    if _belief(analysis) == 0:
+        lines.append(_Line("No color drawn: no likely pattern to point at", _QUIET))
+    elif analysis.explanation is not None:
+        lines.append(_Line(f"Color: looked at for {_SHORT[analysis.explanation.target]}", _QUIET))
+    if analysis.lungs is not None:
+        lines.append(_Line("Blue line: lungs as found", _QUIET))
+    lines.append(_Line(f"{algorithm.name} {algorithm.version}. {algorithm.notice}", _QUIET))
+    return [_Line(_ascii(line.words), line.color, line.scale) for line in lines]
+
+
+def _answer(analysis: Analysis) -> list[_Line]:
+    """Say the conclusion, or that there is none, and the probabilities."""
+    lines = []
+    if analysis.outcome is Outcome.INCONCLUSIVE:
+        why = "" if analysis.reason is None else _WHY.get(analysis.reason, analysis.reason.value)
+        lines.append(_Line(f"INCONCLUSIVE: no conclusion ({why.replace('_', ' ')})", _ALARM, 1.25))
+    elif analysis.explanation is not None:
+        lines.append(_Line(FINDINGS[analysis.explanation.target], _TEXT, 1.25))
+    if analysis.probabilities is not None:
+        likely = analysis.probabilities
+        shares = [f"{_SHORT[name]} {_percent(_of(likely, name))}" for name in CLASSES]
+        lines.append(_Line(", ".join(shares), _TEXT))
+    return lines
+
+
+def _percent(share: float) -> str:
+    if share > 0.99:
+        return "> 99 %"
+    return "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+
+
+def _ascii(words: str) -> str:
+    return words.encode("ascii", "replace").decode("ascii").strip()
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _wrap(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    rows = [""]
+    for word in words.split():
+        longer = f"{rows[-1]} {word}".strip()
+        if rows[-1] and font.getlength(longer) > width:
+            rows.append(word)
+        else:
+            rows[-1] = longer
+    return rows
