@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, Probabilities, Reason
-from covidnet_node.intended_use import NOTICE, PRODUCT
+from covidnet_node.intended_use import CLASSES, FINDINGS, NOTICE, PRODUCT
 
 Picture = NDArray[np.uint8]
 Share = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Where the networks looked, and how a person is shown it."""
