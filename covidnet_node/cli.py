@@ -146,29 +146,19 @@ def demo(
 @app.command()
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Counts and oldest age per state, what is owed to whom, last errors."""
-    from covidnet_node.service.http import summary
+    from covidnet_node.service.http import condition
 
     with open_journal(read_config(config)) as journal:
-        counts = journal.counts(datetime.now(UTC))
-        errors = [summary(case) for case in journal.cases(State.PARKED, 10)]
-        owed = sorted(journal.destinations_owed())
+        told = condition(journal, datetime.now(UTC))
     if as_json:
-        states = {
-            row.state.value: {
-                "count": row.count,
-                "oldest_s": row.oldest.total_seconds() if row.oldest else None,
-            }
-            for row in counts
-        }
-        print(json.dumps({"states": states, "owed": owed, "parked": errors}))
+        print(json.dumps(told))
         return
-    table = Table("state", "cases", "oldest")
-    for row in counts:
-        table.add_row(row.state.value, str(row.count), _age(row.oldest))
-    out.print(table)
-    if owed:
-        out.print(f"results owed to: {', '.join(owed)}")
-    _print_cases(errors, "parked: a person must look")
+    for title, rows in told.items():
+        if rows:
+            table = Table(*rows[0], title=title)
+            for row in rows:
+                table.add_row(*("-" if value is None else str(value) for value in row.values()))
+            out.print(table)
 
 
 @queue.command("list")
@@ -275,10 +265,6 @@ def _print_cases(cases: list[dict[str, Any]], title: str) -> None:
             case["received_at"],
         )
     out.print(table)
-
-
-def _age(oldest: Any) -> str:  # noqa: ANN401 - timedelta or None, straight from the journal
-    return "-" if oldest is None else str(oldest).split(".", maxsplit=1)[0]
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def build_app(config: Config, journal: Journal, health: Health) -> Starlette:
             node=config.node,
             listening=health.listening(),
             ready=health.ready(),
-            counts=journal.counts(datetime.now(UTC)),
+            condition=condition(journal, datetime.now(UTC)),
             cases=[summary(case) for case in journal.cases(None, 50)],
             rejections=journal.rejections(),
         )
@@ -163,6 +163,37 @@ class HttpDoor:
             log.error("http door did not open")  # noqa: TRY400 - SystemExit has no story
         finally:
             self._ended.set()
+
+
+def condition(journal: Journal, now: datetime) -> dict[str, list[dict[str, Any]]]:
+    """States, what each destination is owed, and the last errors, in plain values."""
+    return {
+        "states": [
+            {
+                "state": row.state.value,
+                "count": row.count,
+                "oldest_seconds": round(row.oldest.total_seconds()) if row.oldest else None,
+            }
+            for row in journal.counts(now)
+        ],
+        "owed": [
+            {
+                "destination": row.destination,
+                "results": row.pending,
+                "oldest_seconds": round((now - row.owed_since).total_seconds()),
+            }
+            for row in journal.backlog()
+        ],
+        "last errors": [
+            {
+                "at": row.at.isoformat(timespec="seconds"),
+                "case": row.case_id,
+                "destination": row.destination,
+                "error": row.error,
+            }
+            for row in journal.last_errors()
+        ],
+    }
 
 
 def story(journal: Journal, case_id: str) -> dict[str, Any]:

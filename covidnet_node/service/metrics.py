@@ -55,6 +55,12 @@ class JournalCollector(Collector):
             totals[rejection.what] = totals.get(rejection.what, 0) + rejection.count
         for what, total in totals.items():
             rejections.add_metric([what], total)
+        owed = GaugeMetricFamily(
+            "covidnet_owed_results", "Results not yet delivered", labels=["destination"]
+        )
+        for debt in self._journal.backlog():
+            owed.add_metric([debt.destination], debt.pending)
+        yield owed
         yield GaugeMetricFamily("covidnet_journal_up", "Whether the journal answers", 1.0)
         yield cases
         yield oldest
