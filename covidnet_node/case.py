@@ -193,6 +193,22 @@ class Algorithm:
 
 
 @dataclass(frozen=True, slots=True)
+class CropRecipe:
+    """How the lungs are cut out for the classifiers; stands in the weights manifest."""
+
+    side: int
+    """Pixels of the square the classifiers see."""
+    margin: float
+    """Added on each side of the lungs' bounding box, as a share of the box's sides."""
+    dilation: float
+    """Radius by which the lung mask grows before the outside is removed, as a share of `side`."""
+    low_percentile: float
+    """Of the gray values inside the mask: becomes 0."""
+    high_percentile: float
+    """Becomes 1; the median becomes 0.5."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Where the ensemble looked, in the geometry of the source image."""
 
