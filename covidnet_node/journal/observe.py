@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import func, literal, select
 
 from covidnet_node.case import Case, DeliveryState, Result, State
 from covidnet_node.journal.rows import case_of, result_of
@@ -152,12 +152,12 @@ class Observation(Store):
 
     def last_errors(self, limit: int = 10) -> tuple[LastError, ...]:
         """The latest failures, newest first; one per case and one per delivery row."""
-        analysis = select(
-            cases.c.last_error_at.label("at"),
-            cases.c.id,
-            literal(None).label("destination"),
-            cases.c.last_error,
-        ).where(cases.c.last_error_at.is_not(None))
+        analysis = (
+            select(cases.c.last_error_at, cases.c.id, literal(None), cases.c.last_error)
+            .where(cases.c.last_error_at.is_not(None))
+            .order_by(cases.c.last_error_at.desc())
+            .limit(limit)
+        )
         delivery = (
             select(
                 deliveries.c.last_error_at,
@@ -167,8 +167,10 @@ class Observation(Store):
             )
             .join(results, results.c.id == deliveries.c.result_id)
             .where(deliveries.c.last_error_at.is_not(None))
+            .order_by(deliveries.c.last_error_at.desc())
+            .limit(limit)
         )
-        both = union_all(analysis, delivery).subquery()
-        query = select(both).order_by(both.c.at.desc()).limit(limit)
         with self._read() as connection:
-            return tuple(LastError(*row) for row in connection.execute(query))
+            rows = [*connection.execute(analysis), *connection.execute(delivery)]
+        found = sorted((LastError(*row) for row in rows), key=lambda each: each.at, reverse=True)
+        return tuple(found[:limit])

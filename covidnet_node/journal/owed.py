@@ -17,7 +17,7 @@ class Debts(Store):
     """The delivery loop's chapter."""
 
     def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
-        """What a destination may be sent now, oldest case first, report before heatmap."""
+        """What a destination may be sent now, in the order in which it was journaled."""
         query = (
             _joined()
             .where(
@@ -25,7 +25,7 @@ class Debts(Store):
                 deliveries.c.destination == destination,
                 deliveries.c.due_at <= now,
             )
-            .order_by(cases.c.number, deliveries.c.id)
+            .order_by(deliveries.c.id)
             .limit(limit)
         )
         with self._read() as connection:

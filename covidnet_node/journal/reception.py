@@ -56,10 +56,10 @@ class Reception(Store):
         RetryLater.
         """
         names = {
-            "calling_ae": calling_ae[:16],
-            "peer": peer[:64],
-            "what": what[:64],
-            "detail": detail[:256],
+            "calling_ae": calling_ae,
+            "peer": peer,
+            "what": what,
+            "detail": detail,
         }
         with self._write() as connection:
             if _count_again(connection, names, now):

@@ -45,8 +45,8 @@ class Spool:
     def keep(self, temporary: Path, case_id: str) -> Path:
         """Make a received file durable as the case's source and return its new place.
 
-        After the return neither a crash nor a power cut can lose it. Raises RetryLater; the
-        temporary file is then still where it was.
+        After the return neither a crash nor a power cut can lose it. Raises RetryLater; what
+        then lies there, under either name, is not acknowledged and the sweep's to take.
         """
         source = self.source(case_id)
         with _storing():

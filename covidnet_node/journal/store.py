@@ -19,12 +19,11 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
-    make_url,
     select,
     update,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from covidnet_node.case import Reason, State
@@ -59,27 +58,25 @@ class Store:
         and threads may open the same journal at once. Raises BadConfig when it cannot be
         opened, is corrupt, or is of a newer schema than this program.
         """
-        url = (
-            URL.create("sqlite", database=str(where))
-            if isinstance(where, Path)
-            else make_url(where)
-        )
-        file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
-        if file is None and spool is None:
-            raise BadConfig(url.render_as_string(), "node.data", "the spool folder must be given")
-        engine = _engine(url)
+        engine = _engine(where)
+        name = engine.url.render_as_string()
+        file = None
+        if engine.dialect.name == "sqlite":
+            file = Path(engine.url.database or "")
+            name = str(file)
+        elif spool is None:
+            raise BadConfig(name, "node.data", "the folder of the spool must be given")
         try:
-            if file is not None:
+            if file is None:
+                upgrade(engine)
+            else:
                 create_private(file)
                 with only_one_opens(file):
                     upgrade(engine)
-            else:
-                upgrade(engine)
-        except (SQLAlchemyError, NewerSchema, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, NewerSchema, OSError) as error:
             engine.dispose()
-            name = url.render_as_string()
-            raise BadConfig(str(file or name), "node.data", _remedy(error)) from error
-        root = spool if spool is not None else (file or Path()).parent / "spool"
+            raise BadConfig(name, "node.data", _remedy(error)) from error
+        root = spool if spool is not None else Path(name).parent / "spool"
         return cls(engine, root.absolute())
 
     def close(self) -> None:
@@ -100,8 +97,13 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """One durable transaction: all of it or nothing; raises RetryLater."""
-        with _storing(), self._turn, self._immediate.begin() as connection:
-            yield connection
+        if not self._turn.acquire(timeout=BUSY_S):
+            raise RetryLater(Reason.CANNOT_STORE, "journal: busy")
+        try:
+            with _storing(), self._immediate.begin() as connection:
+                yield connection
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -180,8 +182,8 @@ def _storing() -> Iterator[None]:
 
 def _words(error: Exception) -> str:
     """The database's own words, without the statement and its values."""
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    return str(cause) if cause is not None else type(error).__name__
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(cause) if isinstance(cause, sqlite3.Error) else type(error).__name__
 
 
 def _remedy(error: Exception) -> str:
@@ -195,14 +197,18 @@ def _remedy(error: Exception) -> str:
     )
 
 
-def _engine(url: URL) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=10,
-        max_overflow=MOST_CONNECTIONS,
-        pool_timeout=BUSY_S,
-        hide_parameters=True,
-    )
+def _engine(where: Path | str) -> Engine:
+    """An engine that has not connected yet; raises BadConfig for a url it cannot use."""
+    try:
+        engine = create_engine(
+            URL.create("sqlite", database=str(where)) if isinstance(where, Path) else where,
+            pool_size=10,
+            max_overflow=MOST_CONNECTIONS,
+            pool_timeout=BUSY_S,
+            hide_parameters=True,
+        )
+    except (ArgumentError, ImportError) as error:
+        raise BadConfig(str(where), "node.data", f"no database is there: {error}") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)

@@ -49,6 +49,24 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+class Plain(TypeDecorator[str]):
+    """Text that may come from a stranger: what no database takes is escaped, the rest cut off."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Escape lone surrogates and zero bytes, then keep what the column holds."""
+        if value is None:
+            return None
+        clean = value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+        return clean[: self.most]
+
+
 class Word(TypeDecorator[_Word], Generic[_Word]):
     """A word of one of our enums, kept as it is spelled, so that a new word needs no migration."""
 
@@ -81,25 +99,25 @@ cases = Table(
     Column("since", Moment, nullable=False),  # when it came into this state
     Column("updated_at", Moment, nullable=False),
     # What was received
-    Column("study_uid", String(64), nullable=False),
-    Column("series_uid", String(64), nullable=False),
-    Column("sop_uid", String(64), nullable=False),
-    Column("sop_class_uid", String(64), nullable=False),
-    Column("transfer_syntax_uid", String(64), nullable=False),
-    Column("calling_ae", String(16), nullable=False),
-    Column("called_ae", String(16), nullable=False),
-    Column("peer", String(64), nullable=False),
+    Column("study_uid", Plain(64), nullable=False),
+    Column("series_uid", Plain(64), nullable=False),
+    Column("sop_uid", Plain(64), nullable=False),
+    Column("sop_class_uid", Plain(64), nullable=False),
+    Column("transfer_syntax_uid", Plain(64), nullable=False),
+    Column("calling_ae", Plain(16), nullable=False),
+    Column("called_ae", Plain(16), nullable=False),
+    Column("peer", Plain(64), nullable=False),
     Column("received_at", Moment, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
     # What the header decided
     Column("admission_reason", Word(Reason)),
-    Column("admission_detail", Text, nullable=False),
+    Column("admission_detail", Plain(4000), nullable=False),
     Column("admission_notes", JSON, nullable=False),  # list of words for the report
     # What was answered
     Column("outcome", Word(Outcome)),
     Column("reason", Word(Reason)),
-    Column("detail", Text, nullable=False),
+    Column("detail", Plain(4000), nullable=False),
     Column("pixel_digest", String(128)),
     Column("identity_digest", String(128)),
     Column("content_at", Moment),
@@ -110,13 +128,13 @@ cases = Table(
     Column("attempts", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
     Column("lease_token", String(32)),
-    Column("lease_owner", String(128)),
+    Column("lease_owner", Plain(128)),
     Column("lease_until", Moment),
-    Column("last_error", Text, nullable=False),
+    Column("last_error", Plain(4000), nullable=False),
     Column("last_error_at", Moment),
     # Why a person must look. Set while the case is still reported if its results go out first.
     Column("park_reason", Word(Reason)),
-    Column("park_detail", Text, nullable=False),
+    Column("park_detail", Plain(4000), nullable=False),
     Column("purged_at", Moment),  # when its files left the disk
     # Same instance and same bytes: one case, whoever sends them at the same time.
     Index(
@@ -131,7 +149,7 @@ cases = Table(
     ),
     Index("cases_by_instance", "sop_uid"),
     Index("cases_by_state", "state", "since"),
-    Index("cases_by_due", "state", "due_at"),
+    Index("cases_in_order", "state", "number"),
     Index("cases_by_error", "last_error_at"),
     sqlite_autoincrement=True,  # a number is never used again, not even after a purge
 )
@@ -142,10 +160,10 @@ results = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("case_id", String(32), ForeignKey("cases.id"), nullable=False),
     Column("kind", Word(ResultKind), nullable=False),
-    Column("sop_class_uid", String(64), nullable=False),
-    Column("sop_instance_uid", String(64), nullable=False),
-    Column("series_uid", String(64), nullable=False),
-    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("sop_class_uid", Plain(64), nullable=False),
+    Column("sop_instance_uid", Plain(64), nullable=False),
+    Column("series_uid", Plain(64), nullable=False),
+    Column("transfer_syntax_uid", Plain(64), nullable=False),
     Column("path", Text, nullable=False),  # relative to the spool, so that the data can move
     Column("sha256", String(64), nullable=False),
     Column("retired_at", Moment),  # a new analysis was asked for; kept for the record
@@ -158,13 +176,13 @@ deliveries = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("result_id", Integer, ForeignKey("results.id"), nullable=False),
-    Column("destination", String(64), nullable=False),
+    Column("destination", Plain(64), nullable=False),
     Column("state", Word(DeliveryState), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("owed_since", Moment, nullable=False),  # patience counts from here
     Column("due_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
-    Column("last_error", Text, nullable=False),
+    Column("last_error", Plain(4000), nullable=False),
     Column("last_error_at", Moment),
     UniqueConstraint("result_id", "destination", name="one_row_per_result_and_destination"),
     Index("deliveries_by_due", "state", "destination", "due_at"),
@@ -181,7 +199,7 @@ history = Table(
     Column("from_state", Word(State)),
     Column("to_state", Word(State), nullable=False),
     Column("cause", Word(Cause), nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("detail", Plain(4000), nullable=False),
     Index("history_by_case", "case_id"),
 )
 
@@ -190,10 +208,10 @@ rejections = Table(
     "rejections",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("calling_ae", String(16), nullable=False),
-    Column("peer", String(64), nullable=False),
-    Column("what", String(64), nullable=False),
-    Column("detail", String(256), nullable=False),  # e.g. the abstract syntax
+    Column("calling_ae", Plain(16), nullable=False),
+    Column("peer", Plain(64), nullable=False),
+    Column("what", Plain(64), nullable=False),
+    Column("detail", Plain(256), nullable=False),  # e.g. the abstract syntax
     Column("count", BigInteger, nullable=False),
     Column("last_at", Moment, nullable=False),
     UniqueConstraint("calling_ae", "peer", "what", "detail", name="one_row_per_rejection"),
@@ -202,7 +220,7 @@ rejections = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("name", String(64), primary_key=True),
+    Column("name", Plain(64), primary_key=True),
     Column("count", BigInteger, nullable=False),
     Column("last_at", Moment, nullable=False),
 )

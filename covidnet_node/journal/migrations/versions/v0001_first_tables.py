@@ -9,6 +9,7 @@ down_revision = None
 _MOMENT = sa.String(27)
 _UID = sa.String(64)
 _WORD = sa.String(64)
+_WORDS = sa.String(4000)
 
 
 def upgrade() -> None:
@@ -40,11 +41,11 @@ def _create_cases() -> None:
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("admission_reason", _WORD),
-        sa.Column("admission_detail", sa.Text, nullable=False),
+        sa.Column("admission_detail", _WORDS, nullable=False),
         sa.Column("admission_notes", sa.JSON, nullable=False),
         sa.Column("outcome", _WORD),
         sa.Column("reason", _WORD),
-        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("detail", _WORDS, nullable=False),
         sa.Column("pixel_digest", sa.String(128)),
         sa.Column("identity_digest", sa.String(128)),
         sa.Column("content_at", _MOMENT),
@@ -56,10 +57,10 @@ def _create_cases() -> None:
         sa.Column("lease_token", sa.String(32)),
         sa.Column("lease_owner", sa.String(128)),
         sa.Column("lease_until", _MOMENT),
-        sa.Column("last_error", sa.Text, nullable=False),
+        sa.Column("last_error", _WORDS, nullable=False),
         sa.Column("last_error_at", _MOMENT),
         sa.Column("park_reason", _WORD),
-        sa.Column("park_detail", sa.Text, nullable=False),
+        sa.Column("park_detail", _WORDS, nullable=False),
         sa.Column("purged_at", _MOMENT),
         sqlite_autoincrement=True,
     )
@@ -74,7 +75,7 @@ def _create_cases() -> None:
     )
     op.create_index("cases_by_instance", "cases", ["sop_uid"])
     op.create_index("cases_by_state", "cases", ["state", "since"])
-    op.create_index("cases_by_due", "cases", ["state", "due_at"])
+    op.create_index("cases_in_order", "cases", ["state", "number"])
     op.create_index("cases_by_error", "cases", ["last_error_at"])
 
 
@@ -107,7 +108,7 @@ def _create_deliveries() -> None:
         sa.Column("owed_since", _MOMENT, nullable=False),
         sa.Column("due_at", _MOMENT, nullable=False),
         sa.Column("updated_at", _MOMENT, nullable=False),
-        sa.Column("last_error", sa.Text, nullable=False),
+        sa.Column("last_error", _WORDS, nullable=False),
         sa.Column("last_error_at", _MOMENT),
         sa.UniqueConstraint("result_id", "destination", name="one_row_per_result_and_destination"),
     )
@@ -124,7 +125,7 @@ def _create_history() -> None:
         sa.Column("from_state", _WORD),
         sa.Column("to_state", _WORD, nullable=False),
         sa.Column("cause", _WORD, nullable=False),
-        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("detail", _WORDS, nullable=False),
     )
     op.create_index("history_by_case", "history", ["case_id"])
 
