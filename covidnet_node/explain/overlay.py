@@ -172,12 +172,14 @@ def _draw_scale(
 
 def _lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
     lines = [_Line(f"{PRODUCT} AI. {NOTICE}", _ALARM), *_answer(analysis)]
+    key = []
     if _belief(analysis) == 0:
-        lines.append(_Line("No color drawn: no likely pattern to point at", _QUIET))
+        key.append("No color drawn: no likely pattern to point at")
     elif analysis.explanation is not None:
-        lines.append(_Line(f"Color: looked at for {_SHORT[analysis.explanation.target]}", _QUIET))
+        key.append(f"Color: looked at for {_SHORT[analysis.explanation.target]}")
     if analysis.lungs is not None:
-        lines.append(_Line("Blue line: lungs as found", _QUIET))
+        key.append("Blue line: lungs as found")
+    lines.append(_Line(". ".join(key), _QUIET))
     lines.append(_Line(f"{algorithm.name} {algorithm.version}. {algorithm.notice}", _QUIET))
     return [_Line(_ascii(line.words), line.color, line.scale) for line in lines]
 
