@@ -106,7 +106,7 @@ def _sendable(connection: Connection, case_id: str) -> list[AnyRow]:
 def _send_again(connection: Connection, rows: list[AnyRow], now: datetime) -> None:
     """Make rows pending, with all patience ahead of them."""
     for row in rows:
-        check_delivery_step(row.id, row.state, DeliveryState.PENDING)
+        check_delivery_step(row.id, row.state, DeliveryState.PENDING, Cause.REQUEUED)
         connection.execute(
             update(deliveries)
             .where(deliveries.c.id == row.id)

@@ -1,5 +1,6 @@
 """What destinations are owed, and what became of it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Debts(Store):
         With the last row the case becomes done, or parked if its answer asked for that.
         """
         with self._write() as connection:
-            row = _step(connection, delivery_id, DeliveryState.DELIVERED, now)
+            row = _step(connection, delivery_id, DeliveryState.DELIVERED, Cause.DELIVERED, now)
             words = f"{row.kind} to {row.destination} {detail}".rstrip()
             _settle(connection, row.case_id, Cause.DELIVERED, words, now)
 
@@ -47,7 +48,8 @@ class Debts(Store):
         Raises IllegalTransition, RetryLater.
         """
         with self._write() as connection:
-            _step(connection, delivery_id, DeliveryState.PENDING, now, error, due_at=due_at)
+            pending, changes = DeliveryState.PENDING, {"due_at": due_at}
+            _step(connection, delivery_id, pending, Cause.RETRIED, now, error, changes)
 
     def give_up(self, delivery_id: int, error: str, now: datetime) -> None:
         """The site's patience with this destination is at an end.
@@ -55,7 +57,7 @@ class Debts(Store):
         Once no row of the case is pending, it is parked. Raises IllegalTransition, RetryLater.
         """
         with self._write() as connection:
-            row = _step(connection, delivery_id, DeliveryState.GIVEN_UP, now, error)
+            row = _step(connection, delivery_id, DeliveryState.GIVEN_UP, Cause.GAVE_UP, now, error)
             words = f"{row.kind} to {row.destination}: {error}"
             _settle(connection, row.case_id, Cause.GAVE_UP, words, now)
 
@@ -105,9 +107,10 @@ def _step(
     connection: Connection,
     delivery_id: int,
     state: DeliveryState,
+    cause: Cause,
     now: datetime,
     error: str = "",
-    **columns: object,
+    columns: Mapping[str, object] | None = None,
 ) -> AnyRow:
     """Move one row after an attempt and return it as it was, with case and kind."""
     query = (
@@ -118,14 +121,11 @@ def _step(
     row = connection.execute(query).one_or_none()
     if row is None:
         raise UnknownCase(f"there is no delivery {delivery_id}")
-    check_delivery_step(delivery_id, row.state, state)
+    check_delivery_step(delivery_id, row.state, state, cause)
+    changes = {"state": state, "attempts": row.attempts + 1, "updated_at": now, **(columns or {})}
     if error:
-        columns |= {"last_error": error, "last_error_at": now}
-    connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id == delivery_id)
-        .values(state=state, attempts=row.attempts + 1, updated_at=now, **columns)
-    )
+        changes |= {"last_error": error, "last_error_at": now}
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**changes))
     return row
 
 

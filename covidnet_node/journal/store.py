@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from covidnet_node.case import Reason, State
@@ -177,6 +177,8 @@ def _storing() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
+        if isinstance(error, StatementError) and isinstance(error.orig, ValueError):
+            raise error.orig from error  # a caller's mistake, e.g. a naive time
         raise RetryLater(Reason.CANNOT_STORE, f"journal: {_words(error)}") from error
 
 

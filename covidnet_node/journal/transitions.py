@@ -83,15 +83,17 @@ CASE_STEPS: frozenset[tuple[State | None, State, Cause]] = frozenset(
     }
 )
 
-DELIVERY_STEPS: frozenset[tuple[DeliveryState, DeliveryState]] = frozenset(
+_PENDING, _DELIVERED = DeliveryState.PENDING, DeliveryState.DELIVERED
+_COMMITTED, _GIVEN_UP = DeliveryState.COMMITTED, DeliveryState.GIVEN_UP
+
+DELIVERY_STEPS: frozenset[tuple[DeliveryState, DeliveryState, Cause]] = frozenset(
     {
-        (DeliveryState.PENDING, DeliveryState.PENDING),  # postponed
-        (DeliveryState.PENDING, DeliveryState.DELIVERED),
-        (DeliveryState.PENDING, DeliveryState.GIVEN_UP),
-        # requeued by an operator
-        (DeliveryState.GIVEN_UP, DeliveryState.PENDING),
-        (DeliveryState.DELIVERED, DeliveryState.PENDING),
-        (DeliveryState.COMMITTED, DeliveryState.PENDING),
+        (_PENDING, _PENDING, Cause.RETRIED),
+        (_PENDING, _DELIVERED, Cause.DELIVERED),
+        (_PENDING, _GIVEN_UP, Cause.GAVE_UP),
+        (_GIVEN_UP, _PENDING, Cause.REQUEUED),
+        (_DELIVERED, _PENDING, Cause.REQUEUED),
+        (_COMMITTED, _PENDING, Cause.REQUEUED),
     }
 )
 
@@ -103,7 +105,11 @@ def check_case_step(case_id: str, before: State | None, after: State, cause: Cau
         raise IllegalTransition(f"{case_id} is {where}: cannot become {after.value} ({cause})")
 
 
-def check_delivery_step(delivery_id: int, before: DeliveryState, after: DeliveryState) -> None:
+def check_delivery_step(
+    delivery_id: int, before: DeliveryState, after: DeliveryState, cause: Cause
+) -> None:
     """Raise IllegalTransition unless the table allows the step."""
-    if (before, after) not in DELIVERY_STEPS:
-        raise IllegalTransition(f"delivery {delivery_id} is {before}: cannot become {after}")
+    if (before, after, cause) not in DELIVERY_STEPS:
+        raise IllegalTransition(
+            f"delivery {delivery_id} is {before}: cannot become {after} ({cause})"
+        )
