@@ -1,0 +1,252 @@
+"""The listener: bounded in connections, in the size of a PDU and in the time one may take.
+
+pynetdicom believes any length that a PDU header claims and reads without a deadline. A
+connection gets a thread of its own before anything is read from it, so that nothing a client
+does, or fails to do, holds up the accept loop.
+"""
+
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from socketserver import BaseServer
+from typing import cast
+
+import structlog
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from covidnet_node.receive.inbox import Inbox
+
+log = structlog.get_logger()
+
+MAX_REQUEST_PDU = 64 * 1024
+"""An A-ASSOCIATE-RQ with all 128 presentation contexts fits well within."""
+_PIECE = 1024 * 1024
+_TRANSFER_STATES = frozenset({"Sta6", "Sta7", "Sta8"})
+"""PS3.8 9.2: the states of an accepted association."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take."""
+
+    max_pdu_bytes: int
+    request_timeout_s: float
+    """For each PDU until the association is accepted."""
+    network_timeout_s: float
+    """For each PDU afterwards, and for the pause between two."""
+    max_connections: int
+    """Associations and clients that have not asked for one yet, together."""
+
+
+class BoundedSocket(AssociationSocket):
+    """Reads whole PDUs, none larger and none slower than allowed; otherwise hangs up."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket, limits: Limits) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        self._limits = limits
+        self._body = 0
+        """Length of the PDU whose header was read last; 0: a header comes next."""
+        self._deadline = 0.0
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read a PDU header of 6 bytes or, after one, its body (PS3.8 9.3.1).
+
+        Short if the client is gone, too slow, or claims too large a PDU. pynetdicom then
+        closes the association.
+        """
+        if self._body:
+            self._body = 0
+            return self._read(nr_bytes)
+        accepted = self.assoc.dul.state_machine.current_state in _TRANSFER_STATES
+        limits = self._limits
+        patience = limits.network_timeout_s if accepted else limits.request_timeout_s
+        self._deadline = time.monotonic() + patience
+        header = self._read(nr_bytes)
+        if len(header) < 6:
+            return header
+        length: int = struct.unpack(">L", header[2:6])[0]
+        largest = limits.max_pdu_bytes if accepted else MAX_REQUEST_PDU
+        if length > largest:
+            peer = self.assoc.requestor.address
+            log.warning("pdu_refused", peer=peer, length=length, largest=largest)
+            return self._hang_up()
+        self._body = length
+        return header
+
+    def _read(self, count: int) -> bytearray:
+        """Read `count` bytes in large pieces until the deadline."""
+        whole = bytearray(count)
+        view = memoryview(whole)
+        done = 0
+        while done < count and self.socket is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                log.warning("pdu_too_slow", peer=self.assoc.requestor.address)
+                return self._hang_up()
+            try:
+                self.socket.settimeout(left)
+                read = self.socket.recv_into(view[done : done + _PIECE])
+            except TimeoutError:
+                continue
+            except OSError:
+                read = 0
+            if read == 0:
+                return bytearray()
+            done += read
+        if self.socket is not None:
+            # Also bounds how long an answer may wait for the client to take it.
+            self.socket.settimeout(self._limits.network_timeout_s)
+        return whole
+
+    def _hang_up(self) -> bytearray:
+        self.shut()
+        return bytearray()
+
+    def shut(self) -> None:
+        """Cut the connection; a read in another thread returns at once."""
+        client = self.socket
+        if client is not None:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+
+
+class Connection(RequestHandler):
+    """One client, in a thread of its own, from accept to the end of its association."""
+
+    server: "Listener"
+
+    def handle(self) -> None:
+        """Run the association to its end."""
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        inbox = None
+        assoc = self._create_association()
+        try:
+            inbox = self.server.make_inbox(assoc)
+            assoc.dimse = inbox
+            self.server.enter(assoc)
+            assoc.start()
+            assoc.join()
+        finally:
+            self.server.leave(assoc)
+            if inbox is not None:
+                inbox.close()
+
+    def _create_association(self) -> Association:
+        assoc = super()._create_association()
+        for event in (evt.EVT_DIMSE_RECV, evt.EVT_DIMSE_SENT, evt.EVT_PDU_RECV, evt.EVT_PDU_SENT):
+            # pynetdicom's own log lines; ours say what matters, without what was sent.
+            bound = cast("list[tuple[Callable[..., None], object]]", assoc.get_handlers(event))
+            for handler, _ in list(bound):
+                assoc.unbind(event, handler)
+        # The library's socket has announced itself; ours takes its place and does so again.
+        assoc.dul.event_queue.get_nowait()
+        assoc.dul.socket = BoundedSocket(assoc, self.request, self.server.limits)
+        return assoc
+
+
+class Listener(ThreadedAssociationServer):
+    """Accepts connections until stopped. Raises OSError if it cannot bind."""
+
+    request_queue_size = 128
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        address: tuple[str, int],
+        contexts: list[PresentationContext],
+        handlers: list[evt.EventHandlerType],
+        limits: Limits,
+        make_inbox: Callable[[Association], Inbox],
+    ) -> None:
+        self.limits = limits
+        self.make_inbox = make_inbox
+        self._present: set[Association] = set()
+        self._changed = threading.Condition()
+        super().__init__(ae, address, ae.ae_title, contexts, None, handlers, Connection)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(0.1,), name="receive", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to accept. The port is bound already: no client is turned away meanwhile."""
+        self._thread.start()
+
+    @property
+    def listening(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._thread.is_alive()
+
+    @property
+    def established(self) -> int:
+        """Associations in use."""
+        with self._changed:
+            return sum(assoc.is_established for assoc in self._present)
+
+    def verify_request(self, _request: object, client_address: object) -> bool:
+        """Hang up at once on one client too many; never wait for it."""
+        with self._changed:
+            full = len(self._present) >= self.limits.max_connections
+        if full:
+            log.warning("connection_refused", peer=str(client_address), reason="too many")
+        return not full
+
+    def enter(self, assoc: Association) -> None:
+        """Note an association that begins."""
+        with self._changed:
+            self._present.add(assoc)
+
+    def leave(self, assoc: Association) -> None:
+        """Note an association that has ended."""
+        with self._changed:
+            self._present.discard(assoc)
+            self._changed.notify_all()
+
+    def handle_error(self, _request: object, client_address: object) -> None:
+        """Log what went wrong with one connection; the others go on."""
+        log.error("connection_failed", peer=str(client_address), exc_info=sys.exc_info())
+
+    def service_actions(self) -> None:
+        """Leave garbage to Python's collector; the library's own stops every thread."""
+
+    def _bind_defaults(self) -> None:
+        """Bind the defaults for questions, not the handlers that write logs."""
+        for event in evt._INTERVENTION_EVENTS:
+            self.bind(event, evt.get_default_handler(event))
+
+    def stop(self, patience_s: float) -> None:
+        """Close the port, let associations finish, cut off those that do not in time."""
+        if self._thread.is_alive():
+            BaseServer.shutdown(self)
+            self._thread.join()
+        self.server_close()
+        if self._wait_until_empty(patience_s):
+            return
+        for assoc in self._all():
+            if assoc.is_established:
+                assoc.abort(block=False)
+        # An A-ABORT is on its way within moments, unless the client has stopped reading.
+        if not self._wait_until_empty(1.0):
+            for assoc in self._all():
+                log.warning("association_cut", peer=assoc.requestor.address)
+                if isinstance(assoc.dul.socket, BoundedSocket):
+                    assoc.dul.socket.shut()
+            self._wait_until_empty(5.0)
+
+    def _all(self) -> list[Association]:
+        with self._changed:
+            return list(self._present)
+
+    def _wait_until_empty(self, patience_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._present, patience_s)

@@ -1,0 +1,322 @@
+"""The receiver: C-STORE → spool → admit → journal → status.
+
+Success is answered only when the file is fsynced and the journal's row committed. Never
+decodes pixels, never waits for the analysis, and never logs what a data set holds.
+"""
+
+import logging
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import structlog
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+from covidnet_node.admit import RESULT_CLASSES, SECONDARY_CAPTURE, admit, is_own_heatmap
+from covidnet_node.case import Admission, Reason, Received
+from covidnet_node.config import Config
+from covidnet_node.errors import BadConfig, Refuse, RetryLater
+from covidnet_node.journal.case_id import new_case_id
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.receive.contexts import supported_contexts
+from covidnet_node.receive.inbox import Inbox, Incoming
+from covidnet_node.receive.listen import Limits, Listener
+from covidnet_node.receive.read_header import (
+    CANNOT_UNDERSTAND,
+    Header,
+    check_command,
+    is_uid,
+    read_header,
+)
+
+log = structlog.get_logger()
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+REFUSED_STATUS = {
+    "success": SUCCESS,
+    "cannot_understand": CANNOT_UNDERSTAND,
+    "out_of_resources": OUT_OF_RESOURCES,
+}
+MIB = 1024 * 1024
+STOP_S = 10.0
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who asks, and whom."""
+
+    calling_ae: str
+    called_ae: str
+    peer: str
+
+
+def _sender(assoc: Association) -> Sender:
+    primitive = cast(A_ASSOCIATE, assoc.requestor.primitive)
+    return Sender(
+        calling_ae=str(primitive.calling_ae_title).strip(),
+        called_ae=str(primitive.called_ae_title).strip(),
+        peer=assoc.requestor.address,
+    )
+
+
+class Receiver:
+    """The C-ECHO and C-STORE SCP of the node."""
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        spool: Spool,
+        clock: Callable[[], datetime] = _utc_now,
+        admitted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._spool = spool
+        self._clock = clock
+        self._admitted = admitted
+        self._listener: Listener | None = None
+
+    def start(self) -> None:
+        """Bind the port and answer from now on; raises BadConfig if the port cannot be bound."""
+        # pynetdicom's lines of level INFO and DEBUG repeat ours, or show what was sent.
+        logging.getLogger("pynetdicom").setLevel(logging.WARNING)
+        receive = self._config.receive
+        limits = Limits(
+            max_pdu_bytes=receive.max_pdu_bytes,
+            request_timeout_s=receive.request_timeout_s,
+            network_timeout_s=receive.network_timeout_s,
+            max_connections=2 * receive.max_associations,
+        )
+        contexts = supported_contexts(receive)
+        address = (receive.address, receive.port)
+        try:
+            listener = Listener(
+                self._entity(), address, contexts, self._handlers(), limits, self._make_inbox
+            )
+        except OSError as error:
+            remedy = f"cannot listen on {receive.address}:{receive.port}: {error.strerror}"
+            raise BadConfig("node.toml", "receive.port", remedy) from error
+        listener.start()
+        self._listener = listener
+        host, port = self.address
+        log.info("listening", address=host, port=port, ae_title=self._config.node.ae_title)
+
+    @property
+    def listening(self) -> bool:
+        """Whether clients are answered."""
+        return self._listener is not None and self._listener.listening
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that are really bound."""
+        if self._listener is None:
+            raise RuntimeError("the receiver has not been started")
+        host, port = self._listener.server_address[:2]
+        return str(host), int(port)
+
+    def stop(self, patience_s: float = STOP_S) -> None:
+        """Close the port, let associations finish for so long, then abort them."""
+        if self._listener is not None:
+            self._listener.stop(patience_s)
+            log.info("stopped_listening")
+
+    def _entity(self) -> ApplicationEntity:
+        receive = self._config.receive
+        entity = ApplicationEntity(self._config.node.ae_title)
+        entity.require_called_aet = receive.require_called_ae
+        entity.require_calling_aet = list(receive.calling_aes)
+        entity.maximum_pdu_size = receive.max_pdu_bytes
+        # The listener counts; pynetdicom would count clients that have not asked yet.
+        entity.maximum_associations = 10 * receive.max_associations
+        entity.acse_timeout = receive.request_timeout_s
+        entity.dimse_timeout = receive.network_timeout_s
+        entity.network_timeout = receive.network_timeout_s
+        return entity
+
+    def _handlers(self) -> list[evt.EventHandlerType]:
+        return [
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_REJECTED, self._on_rejected),
+            (evt.EVT_ACCEPTED, self._on_accepted),
+            (evt.EVT_C_ECHO, self._on_echo),
+            (evt.EVT_C_STORE, self._on_store),
+        ]
+
+    # Associations
+
+    def _on_requested(self, event: Event) -> None:
+        """Turn one association too many away (PS3.8 9.3.4: transient, local limit exceeded)."""
+        if self._listener is None:
+            return
+        if self._listener.established >= self._config.receive.max_associations:
+            self._rejected(_sender(event.assoc), "local_limit", "")
+            event.assoc.acse.send_reject(0x02, 0x03, 0x02)
+            event.assoc.kill()
+
+    def _on_rejected(self, event: Event) -> None:
+        """Count an association that pynetdicom has rejected for its AE titles."""
+        sender, receive = _sender(event.assoc), self._config.receive
+        if receive.require_called_ae and sender.called_ae != self._config.node.ae_title:
+            self._rejected(sender, "called_ae", sender.called_ae)
+        else:
+            self._rejected(sender, "calling_ae", "")
+
+    def _on_accepted(self, event: Event) -> None:
+        """Count the presentation contexts that were rejected."""
+        for context in event.assoc.rejected_contexts:
+            what = "abstract_syntax" if context.result == 0x03 else "transfer_syntax"
+            self._rejected(_sender(event.assoc), what, str(context.abstract_syntax))
+
+    def _rejected(self, sender: Sender, what: str, detail: str) -> None:
+        """Log first, then count: a journal that is down must not hide it."""
+        caller, peer = sender.calling_ae, sender.peer
+        log.warning("rejected", calling_ae=caller, peer=peer, what=what, detail=detail)
+        try:
+            self._journal.count_rejection(caller, peer, what, detail, self._clock())
+        except RetryLater as verdict:
+            log.warning("not_counted", what=what, reason=verdict.reason)
+
+    def _on_echo(self, _event: Event) -> int:
+        return SUCCESS
+
+    # C-STORE
+
+    def _make_inbox(self, assoc: Association) -> Inbox:
+        """Stream data sets of this association; far beyond the limit it is aborted."""
+        most = self._config.receive.max_object_mib * MIB
+        return Inbox(assoc, partial(self._open, most), 2 * most)
+
+    def _open(self, most: int, sop_class: str, instance: str, syntax: str) -> Incoming:
+        """Begin to receive; by the command alone decide whether anything is to be kept."""
+        incoming = Incoming(most)
+        if sop_class in RESULT_CLASSES:
+            return incoming
+        if not is_uid(sop_class) or not is_uid(instance):
+            detail = "the command names no valid SOP class and instance"
+            incoming.refuse(Refuse(Reason.BAD_UID, detail, status=CANNOT_UNDERSTAND))
+            return incoming
+        try:
+            self._check_space()
+            path, file = self._spool.incoming()
+        except RetryLater as verdict:
+            incoming.refuse(Refuse(verdict.reason, verdict.detail, status=OUT_OF_RESOURCES))
+        else:
+            incoming.open(path, file, sop_class, instance, syntax)
+        return incoming
+
+    def _check_space(self) -> None:
+        low = self._config.receive.low_disk_mib
+        if self._spool.free_bytes() < low * MIB:
+            raise RetryLater(Reason.NO_SPACE, f"less than {low} MiB free (receive.low_disk_mib)")
+
+    def _on_store(self, event: Event) -> int:
+        """Turn whatever comes of a C-STORE into a status; nothing is acknowledged and lost."""
+        request = cast(C_STORE, event.request)
+        incoming = request.DataSet
+        sender = _sender(event.assoc)
+        try:
+            return self._store(request, sender, str(event.context.transfer_syntax))
+        except Refuse as verdict:
+            self._rejected(sender, verdict.reason.value, verdict.detail)
+            return verdict.status
+        except RetryLater as verdict:
+            reason, detail = verdict.reason, verdict.detail
+            log.warning("cannot_store", calling_ae=sender.calling_ae, reason=reason, detail=detail)
+            return OUT_OF_RESOURCES
+        except Exception as error:  # noqa: BLE001 - whatever it is, the sender must keep the image
+            # The message of an unknown error may quote the data set; its place does not.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            name = type(error).__name__
+            log.critical("store_failed", calling_ae=sender.calling_ae, error=name, trace=trace)
+            return OUT_OF_RESOURCES
+        finally:
+            if isinstance(incoming, Incoming):
+                incoming.discard()
+
+    def _store(self, request: C_STORE, sender: Sender, transfer_syntax: str) -> int:
+        """Decide about one object; raises Refuse and RetryLater."""
+        incoming = request.DataSet
+        if not isinstance(incoming, Incoming):
+            raise Refuse(Reason.NOT_DICOM, "no data set", status=CANNOT_UNDERSTAND)
+        path, sha256 = incoming.finish()
+        sop_class = str(request.AffectedSOPClassUID)
+        if path is None:
+            return self._ignore(sop_class)
+        header = read_header(path, incoming.offset, transfer_syntax)
+        check_command(header, sop_class, str(request.AffectedSOPInstanceUID))
+        if sop_class == SECONDARY_CAPTURE and is_own_heatmap(header.dataset):
+            return self._ignore(sop_class)
+        received = Received(
+            key=header.key,
+            sop_class_uid=sop_class,
+            transfer_syntax_uid=transfer_syntax,
+            calling_ae=sender.calling_ae,
+            called_ae=sender.called_ae,
+            peer=sender.peer,
+            received_at=self._clock(),
+            sha256=sha256,
+            size=path.stat().st_size,
+        )
+        admission = self._judge(header, received)
+        if not admission.admitted:
+            return self._refuse(received, admission)
+        return self._keep(path, received, admission)
+
+    def _refuse(self, received: Received, admission: Admission) -> int:
+        """Not our kind of image: the row stays, the pixels go."""
+        case_id = new_case_id(received.received_at)
+        self._journal.refuse(case_id, received, admission, self._clock())
+        caller, reason, detail = received.calling_ae, admission.reason, admission.detail
+        log.info("refused", case_id=case_id, calling_ae=caller, reason=reason, detail=detail)
+        return REFUSED_STATUS[self._config.receive.refused_status]
+
+    def _ignore(self, sop_class: str) -> int:
+        """Our own results, coming back by auto-routing: nothing is stored, nothing analyzed."""
+        self._journal.count("own_results_ignored", self._clock())
+        log.info("own_result_ignored", sop_class=sop_class)
+        return SUCCESS
+
+    def _judge(self, header: Header, received: Received) -> Admission:
+        if not header.has_pixels:
+            return Admission(admitted=False, reason=Reason.NO_PIXELS, detail="no pixel data")
+        rules, today = self._config.admit, received.received_at.date()
+        return admit(header.dataset, received.sop_class_uid, received.calling_ae, rules, today)
+
+    def _keep(self, path: Path, received: Received, admission: Admission) -> int:
+        """File in its place, then the journal's row, then Success: in this order.
+
+        If the row cannot be written the file stays: a commit may have succeeded although it
+        reported failure. The spool is swept of what no row knows.
+        """
+        log_ = log.bind(calling_ae=received.calling_ae)
+        for known in self._journal.versions(received.key):
+            if known.received.sha256 == received.sha256:
+                log_.info("duplicate", case_id=known.id)
+                return SUCCESS
+        case_id = new_case_id(received.received_at)
+        self._spool.keep(path, case_id)
+        case = self._journal.admit(case_id, received, admission, self._clock())
+        if case.id != case_id:
+            # Another association brought the same bytes at the same time.
+            self._spool.drop(case_id)
+            log_.info("duplicate", case_id=case.id)
+            return SUCCESS
+        log_.info("admitted", case_id=case_id, reason=admission.reason)
+        self._admitted()
+        return SUCCESS
