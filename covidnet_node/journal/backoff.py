@@ -11,8 +11,9 @@ def pause_after(attempts: int, first: timedelta, longest: timedelta, seed: str) 
     example the id of the case) decides where, so that what failed together does not come back
     together. `attempts` of 0 and 1 are the same.
     """
-    doublings = min(max(attempts - 1, 0), 62)
-    full = min(first * 2**doublings, longest) if first * 2 > first else longest
+    # Seconds as float: a duration would overflow long before 62 doublings do.
+    doubled = first.total_seconds() * 2 ** min(max(attempts - 1, 0), 62)
+    full = min(doubled, longest.total_seconds())
     digest = hashlib.sha256(f"{seed}/{attempts}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
-    return full / 2 + full / 2 * share
+    return timedelta(seconds=full / 2 * (1 + share))

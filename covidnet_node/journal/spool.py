@@ -34,7 +34,7 @@ class Spool:
         self._cases = self.root / "cases"
         with _storing():
             for folder in (self.root, self._incoming, self._cases):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_private(folder)
 
     def incoming(self) -> tuple[Path, BinaryIO]:
         """Open a new file, mode 0600, for bytes that are being received; raises RetryLater."""
@@ -51,7 +51,7 @@ class Spool:
         source = self.source(case_id)
         with _storing():
             _fsync(temporary)
-            source.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(source.parent)
             temporary.rename(source)
             # Another thread may have made the day's folder and not yet fsynced its parent, so
             # all three are fsynced each time; a folder that has not changed costs next to nothing.
@@ -138,6 +138,12 @@ def _storing() -> Iterator[None]:
 def _create(path: Path) -> BinaryIO:
     """A new file for writing, mode 0600; fails if the name is taken."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, mode 0700, and the one above it (mkdir gives parents another mode)."""
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _fsync(path: Path) -> None:
