@@ -1,94 +1,100 @@
-"""Send results to a PACS: one association for all that is due, one C-STORE after the other.
+"""Sends results to a PACS by C-STORE, and asks by C-ECHO whether it is there.
 
-Says of each result what became of it and remembers nothing. What to do about a failure is the
-delivery loop's to decide. An association belongs to the one thread that made it.
+Never changes a byte of a result, never decides when to try again, and never logs what the peer
+says in words: an error comment may hold a patient's name.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from time import monotonic
 
 import structlog
-from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, evt
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ImplicitVRLittleEndian
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import
+from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from covidnet_node.case import Result
 from covidnet_node.config import Destination
 
 log = structlog.get_logger()
 
-# Sending from a path, pynetdicom would decode and encode the data set anew. With this switch it
-# sends the file's own bytes, a fragment at a time: what the gate has seen is what leaves.
+# Files are sent as they lie, in the syntax they are in, never decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
 STORED_WITH_WARNING = frozenset({0xB000, 0xB006, 0xB007})
-"""Coercion of elements, elements discarded, data set does not match SOP class: stored all the
-same (PS3.4 B.2.3)."""
+"""Coerced, elements discarded, does not match its class: the peer keeps it (PS3.4 B.2.3)."""
 
-MEANINGS = {
-    0x0110: "processing failure",
-    0x0117: "invalid SOP instance",
-    0x0122: "SOP class not supported",
-    0x0124: "not authorized",
-    0x0210: "duplicate invocation",
-    0x0211: "unrecognized operation",
-    0x0212: "mistyped argument",
-}
+MOST_CONTEXTS = 128
+"""Presentation context ids are the odd numbers up to 255 (PS3.8 9.3.2.2)."""
+
+SLOWEST_LINE = 128 * 1024
+"""Bytes per second below which a line counts as hung."""
+
+SMALLEST_PDU = 64
+"""Bytes; a peer that announces less (and not 0, no limit) cannot take a command."""
 
 
-class Verdict(StrEnum):
+class Fate(StrEnum):
     """What became of one result."""
 
     STORED = "stored"
     FAILED = "failed"
-    """The peer, or our own check of the file, said no to this result."""
     NOT_TRIED = "not_tried"
-    """The peer could not be asked, or fell silent: nothing is known of the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A peer to call."""
+    """A peer to call, and how long to wait for it."""
 
     ae_title: str
     host: str
     port: int
     connect_timeout_s: float
+    """For the TCP connection, and again for the answer to the association request."""
     response_timeout_s: float
+    """For an answer, on top of the time the bytes take at `SLOWEST_LINE`."""
+    max_pdu: int = 16_384
+    """Largest PDU we announce to take, bytes; what we send is cut to the peer's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one result, and the words for journal and log."""
+    """What became of one result, for the journal."""
 
     sop_instance_uid: str
-    verdict: Verdict
+    fate: Fate
+    status: int | None
+    """Status of the C-STORE response (PS3.4 B.2.3); None without an answer."""
     detail: str
-    status: int | None = None
-    """The DICOM status, if the peer gave one."""
+    """Words for journal and log; no patient data."""
+    permanent: bool = False
+    """A hint: the same attempt will end the same until a person changes something."""
 
     @property
     def stored(self) -> bool:
-        """The peer has it."""
-        return self.verdict is Verdict.STORED
+        """Whether the peer has it."""
+        return self.fate is Fate.STORED
 
     @property
     def tried(self) -> bool:
-        """The peer, or our own check, answered for this very result."""
-        return self.verdict is not Verdict.NOT_TRIED
+        """Whether this result itself was put to the peer; if not, the peer was out of reach."""
+        return self.fate is not Fate.NOT_TRIED
 
 
-def target_of(destination: Destination, sender_ae: str, peer: str) -> Target:
-    """The peer a destination means for an image that came from `sender_ae` at address `peer`."""
-    back = destination.back_to_sender
+def target_of(destination: Destination, *, sender_ae: str, peer: str) -> Target:
+    """Say whom to call; sender and peer matter only where results go back to the sender."""
+    own = destination.back_to_sender
     return Target(
-        ae_title=sender_ae if back else destination.ae_title or "",
-        host=peer if back else destination.host or "",
+        ae_title=sender_ae if own else destination.ae_title or "",
+        host=peer if own else destination.host or "",
         port=destination.port,
         connect_timeout_s=destination.connect_timeout_s,
         response_timeout_s=destination.response_timeout_s,
@@ -96,156 +102,225 @@ def target_of(destination: Destination, sender_ae: str, peer: str) -> Target:
 
 
 def send(target: Target, results: Sequence[Result], calling_ae: str) -> Iterator[Sent]:
-    """Send `results` in order and say after each what became of it.
+    """Send results over one association, yielding the fate of each before the next is sent.
 
-    Every result is answered exactly once, unless the caller stops asking. A file that is missing
-    or has changed since it was journaled is not sent. Only the contexts that the results need are
-    proposed: picky PACS reject an association for one too many.
+    Every result gets exactly one fate, in order. The association is released when all are
+    sent or the caller stops asking, and aborted on error. Holds one result in memory at a time.
+    Raises nothing: what goes wrong is a fate. PS3.4 B, PS3.7 9.1.1.
     """
-    ae = _calling(target, calling_ae)
-    for sop_class, syntax in dict.fromkeys(
-        (result.sop_class_uid, result.transfer_syntax_uid) for result in results
-    ):
-        ae.add_requested_context(sop_class, syntax)
-    with _association(ae, target) as association:
+    if not results:
+        return
+    line = _Line(target)
+    refusal = line.open(calling_ae, _contexts(results))
+    if refusal is not None:
+        for result in results:
+            uid = result.sop_instance_uid
+            yield Sent(uid, Fate.NOT_TRIED, None, refusal, permanent=line.refused_for_good)
+        return
+    try:
         for number, result in enumerate(results):
-            yield _send_one(association, result, number % 65535 + 1)
+            yield line.store(result, number % 0xFFFF + 1)
+    finally:
+        line.close()
 
 
 def echo(target: Target, calling_ae: str) -> str | None:
-    """C-ECHO: None when the peer answered, else a sentence that says why not."""
-    ae = _calling(target, calling_ae)
-    ae.add_requested_context(Verification)
-    with _association(ae, target) as association:
-        if not association.open.is_established:
-            return association.why_not
-        try:
-            status = association.open.send_c_echo()
-        except ValueError:
-            return "does not accept Verification"
-        if "Status" not in status:
-            return "did not answer C-ECHO in time"
-        code = int(status.Status)
-        return None if code == 0 else f"answered C-ECHO with {_words(code)}"
-
-
-@dataclass(slots=True)
-class _Open:
-    """An association that was asked for, and what kept it from being established."""
-
-    open: Association
-    why_not: str
-
-
-def _calling(target: Target, calling_ae: str) -> AE:
-    ae = AE(calling_ae)
-    ae.connection_timeout = target.connect_timeout_s
-    ae.acse_timeout = target.connect_timeout_s
-    ae.dimse_timeout = target.response_timeout_s
-    ae.network_timeout = target.response_timeout_s
-    return ae
-
-
-@contextmanager
-def _association(ae: AE, target: Target) -> Iterator[_Open]:
-    """Call the peer; release in the end, abort if the block is left by an error."""
-    connected: list[bool] = []
-
-    def on_connected(_event: evt.Event) -> None:
-        connected.append(True)
-
-    association = ae.associate(
-        target.host,
-        target.port,
-        ae_title=target.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, on_connected)],
-    )
-    finished = False
+    """Ask by C-ECHO whether the peer is there: None if it answered, else a sentence why not."""
+    line = _Line(target)
+    refusal = line.open(calling_ae, [build_context(Verification, ImplicitVRLittleEndian)])
+    if refusal is not None:
+        return refusal
     try:
-        yield _Open(association, _why_not(association, target, connected=bool(connected)))
-        finished = True
+        return line.echo()
     finally:
-        if association.is_established:
-            if finished:
-                association.release()
-            else:
-                association.abort()
+        line.close()
 
 
-def _why_not(association: Association, target: Target, *, connected: bool) -> str:
-    """Why there is no association, in an administrator's words."""
-    peer = f"{target.ae_title} at {target.host}:{target.port}"
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        reason = getattr(answer, "reason_str", "") if answer else ""
-        return f"{peer} rejected the association: {reason or 'no reason given'}"
-    if not connected:
-        return f"{peer} cannot be reached"
-    if association.is_aborted:
-        return f"{peer} aborted the association or did not answer the request for it"
-    return f"{peer} accepted none of the proposed presentation contexts"
+class _Line:
+    """One association, and what the peer said about it, which pynetdicom itself only logs."""
+
+    def __init__(self, target: Target) -> None:
+        self.refused_for_good = False
+        self._target = target
+        self._association: Association | None = None
+        self._connected = False
+        self._said: object = None
+        self._ended = "the association is closed"
+
+    def open(self, calling_ae: str, contexts: list[PresentationContext]) -> str | None:
+        """Associate: None, or why not. A peer that rejects every context counts as open."""
+        started = monotonic()
+        try:
+            association = self._request(calling_ae, contexts)
+        except OSError as error:
+            return f"no connection to {self._where}: {error.strerror or error}"
+        except ValueError as error:
+            self.refused_for_good = True
+            return f"cannot call {self._where}: {error}"
+        for context in association.rejected_contexts:
+            log.warning(
+                "context rejected",
+                peer=self._target.ae_title,
+                abstract_syntax=UID(context.abstract_syntax or "").name,
+                why=context.status,
+            )
+        if not association.is_established and not association.rejected_contexts:
+            return self._refusal(monotonic() - started)
+        largest = association.acceptor.maximum_length or 0
+        if 0 < largest < SMALLEST_PDU:
+            association.abort()
+            return f"{self._where} takes only {largest} bytes a PDU"
+        self._association = association
+        return None
+
+    def store(self, result: Result, message_id: int) -> Sent:
+        """C-STORE of one result, if the file is sound and the peer took its context."""
+        uid = result.sop_instance_uid
+        refusal = _flaw(result) or self._unfit(result)
+        if refusal is not None:
+            return Sent(uid, Fate.FAILED, None, refusal, permanent=True)
+        association = self._association
+        if association is None or not association.is_established:
+            return Sent(uid, Fate.NOT_TRIED, None, self._ended)
+        try:
+            on_the_wire_s = result.path.stat().st_size / SLOWEST_LINE
+            patience = self._target.response_timeout_s + on_the_wire_s
+            association.dimse_timeout = patience
+            answer = association.send_c_store(result.path, message_id)
+        except (OSError, RuntimeError, ValueError) as error:
+            association.abort()
+            self._ended = f"sending broke off: {type(error).__name__}"
+            return Sent(uid, Fate.FAILED, None, self._ended)
+        if "Status" not in answer:
+            self._ended = self._silence(association, patience)
+            return Sent(uid, Fate.FAILED, None, self._ended)
+        return _judged(uid, int(answer.Status))
+
+    def echo(self) -> str | None:
+        """C-ECHO: None, or why there was no good answer."""
+        association = self._association
+        if association is None or not association.is_established:
+            return f"{self._where} does not accept C-ECHO"
+        answer = association.send_c_echo()
+        if "Status" not in answer:
+            return self._silence(association, self._target.response_timeout_s)
+        status = int(answer.Status)
+        return None if status == 0 else f"{self._where} answered C-ECHO with {_words(status)}"
+
+    def close(self) -> None:
+        """Release the association if it still stands."""
+        if self._association is not None and self._association.is_established:
+            self._association.release()
+
+    @property
+    def _where(self) -> str:
+        return f"{self._target.ae_title} at {self._target.host}:{self._target.port}"
+
+    def _request(self, calling_ae: str, contexts: list[PresentationContext]) -> Association:
+        ae = AE(calling_ae)
+        ae.connection_timeout = self._target.connect_timeout_s
+        ae.acse_timeout = self._target.connect_timeout_s
+        ae.dimse_timeout = self._target.response_timeout_s
+        # The caller may take its time between two results; every wait has its own limit.
+        ae.network_timeout = None
+        return ae.associate(
+            self._target.host,
+            self._target.port,
+            contexts,
+            self._target.ae_title,
+            self._target.max_pdu,
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._on_open), (evt.EVT_ACSE_RECV, self._on_acse)],
+        )
+
+    def _on_open(self, event: evt.Event) -> None:
+        self._connected = True
+        # pynetdicom waits forever for a peer that does not read, and in abort() as well.
+        wire = event.assoc.dul.socket
+        if wire is not None and wire.socket is not None:
+            wire.socket.settimeout(self._target.response_timeout_s)
+
+    def _on_acse(self, event: evt.Event) -> None:
+        self._said = event.primitive  # type: ignore[attr-defined] # of this kind of event
+
+    def _refusal(self, waited_s: float) -> str:
+        """Why there is no association."""
+        patience = self._target.connect_timeout_s
+        if not self._connected:
+            slow = waited_s >= patience
+            why = f"nothing within {patience:g} s" if slow else "refused, or no way there"
+            return f"no connection to {self._where}: {why}"
+        if isinstance(self._said, A_ASSOCIATE):
+            said = self._said
+            self.refused_for_good = said.result == 1
+            return f"{self._where} rejected the association: {said.result_str}, {said.reason_str}"
+        if isinstance(self._said, A_ABORT | A_P_ABORT):
+            return f"{self._where} broke off the association request"
+        return f"{self._where} did not answer the association request within {patience:g} s"
+
+    def _unfit(self, result: Result) -> str | None:
+        """Why the peer cannot be sent this kind of object."""
+        association = self._association
+        wanted = (result.sop_class_uid, result.transfer_syntax_uid)
+        if association is None or wanted in map(_pair, association.accepted_contexts):
+            return None
+        rejected = {_pair(each): each.status for each in association.rejected_contexts}
+        sop_class, syntax = (UID(each).name for each in wanted)
+        why = rejected.get(wanted, "not proposed")
+        return f"{self._where} does not take {sop_class} in {syntax}: {why}"
+
+    def _silence(self, association: Association, patience: float) -> str:
+        """Why a request had no answer."""
+        # What the peer said arrives in the association's own thread, which ends with it.
+        association.join(self._target.response_timeout_s)
+        if isinstance(self._said, A_ABORT):
+            return f"{self._where} aborted the association"
+        if isinstance(self._said, A_P_ABORT):
+            return f"the connection to {self._where} was lost"
+        return f"no valid answer from {self._where} within {patience:.3g} s"
 
 
-def _send_one(association: _Open, result: Result, message_id: int) -> Sent:
-    uid = result.sop_instance_uid
-    damage = _damage(result.path, result.sha256)
-    if damage:
-        return Sent(uid, Verdict.FAILED, damage)
-    if not association.open.is_established:
-        return Sent(uid, Verdict.NOT_TRIED, association.why_not)
-    accepted = {
-        (context.abstract_syntax, context.transfer_syntax[0])
-        for context in association.open.accepted_contexts
-    }
-    if (result.sop_class_uid, result.transfer_syntax_uid) not in accepted:
-        words = f"presentation context rejected for SOP class {result.sop_class_uid}"
-        return Sent(uid, Verdict.FAILED, words)
+def _contexts(results: Iterable[Result]) -> list[PresentationContext]:
+    """One context per SOP class and transfer syntax: picky peers reject what they do not need."""
+    pairs = dict.fromkeys((each.sop_class_uid, each.transfer_syntax_uid) for each in results)
+    return [build_context(*pair) for pair in list(pairs)[:MOST_CONTEXTS]]
+
+
+def _pair(context: PresentationContext) -> tuple[str, str]:
+    return str(context.abstract_syntax), str(context.transfer_syntax[0])
+
+
+def _flaw(result: Result) -> str | None:
+    """What is wrong with the file in the spool."""
     try:
-        answer = association.open.send_c_store(result.path, msg_id=message_id)
-    except (RuntimeError, OSError, ValueError, AttributeError) as error:
-        # The association broke under us, or the file did: pynetdicom says it in these ways.
-        association.why_not = f"association lost ({type(error).__name__})"
-        return Sent(uid, Verdict.NOT_TRIED, association.why_not)
-    return _judge(association, uid, answer)
-
-
-def _judge(association: _Open, uid: str, answer: Dataset) -> Sent:
-    """Turn the C-STORE response's status into a verdict (PS3.4 B.2.3, PS3.7 C)."""
-    if "Status" not in answer:
-        association.why_not = "no answer to C-STORE: silent beyond the timeout, or aborted"
-        if association.open.is_established:
-            association.open.abort()
-        return Sent(uid, Verdict.NOT_TRIED, association.why_not)
-    code = int(answer.Status)
-    if code == 0 or code in STORED_WITH_WARNING:
-        return Sent(uid, Verdict.STORED, _words(code), code)
-    return Sent(uid, Verdict.FAILED, _words(code), code)
-
-
-def _words(code: int) -> str:
-    """A status as `A700 (out of resources)`."""
-    meaning = MEANINGS.get(code)
-    if meaning is None:
-        if code == 0:
-            meaning = "success"
-        elif code in STORED_WITH_WARNING:
-            meaning = "stored with a warning"
-        elif 0xA700 <= code <= 0xA7FF:
-            meaning = "out of resources"
-        elif 0xA900 <= code <= 0xA9FF:
-            meaning = "data set does not match SOP class"
-        elif 0xC000 <= code <= 0xCFFF:
-            meaning = "cannot understand"
-        else:
-            meaning = "failure"
-    return f"{code:04X} ({meaning})"
-
-
-def _damage(path: Path, sha256: str) -> str | None:
-    """What is wrong with a result's file, or None."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        with result.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != result.sha256:
+            return "the file in the spool is damaged: other bytes than were journaled"
+        meta = read_file_meta_info(result.path)
     except OSError as error:
-        return f"its file cannot be read ({error.strerror})"
-    return None if found == sha256 else "its file has changed since it was journaled; not sent"
+        return f"the file in the spool cannot be read: {error.strerror}"
+    except InvalidDicomError:
+        return "the file in the spool is no DICOM file"
+    found = tuple(
+        str(meta.get(keyword, ""))
+        for keyword in (
+            "MediaStorageSOPClassUID",
+            "MediaStorageSOPInstanceUID",
+            "TransferSyntaxUID",
+        )
+    )
+    journaled = (result.sop_class_uid, result.sop_instance_uid, result.transfer_syntax_uid)
+    return None if found == journaled else "the file in the spool is another object"
+
+
+def _judged(uid: str, status: int) -> Sent:
+    stored = status == 0 or status in STORED_WITH_WARNING
+    # A9xx and Cxxx blame the object; all else (A7xx, PS3.7 Annex C) may pass.
+    permanent = status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000
+    return Sent(uid, Fate.STORED if stored else Fate.FAILED, status, _words(status), permanent)
+
+
+def _words(status: int) -> str:
+    """A DICOM status as text, e.g. `A700 Refused: Out of Resources`."""
+    meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("", ""))[1]
+    return f"{status:04X} {meaning or ('Success' if status == 0 else 'unknown status')}"
