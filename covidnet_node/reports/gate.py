@@ -11,7 +11,14 @@ from pydicom.uid import UID, Comprehensive3DSRStorage, SecondaryCaptureImageStor
 from covidnet_node.case import Outcome, Reason
 from covidnet_node.errors import Park
 from covidnet_node.reports import codes
-from covidnet_node.reports.identity import REQUIRED_EMPTY, count, text, value_bytes
+from covidnet_node.reports.identity import (
+    REQUIRED_EMPTY,
+    count,
+    items,
+    text,
+    undecoded,
+    value_bytes,
+)
 
 _IDENTITY = ("SpecificCharacterSet", "StudyInstanceUID", *REQUIRED_EMPTY, "IssuerOfPatientID")
 _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
@@ -92,23 +99,23 @@ def _report(result: Dataset, source: Dataset) -> Iterator[str]:
     itself = _names(source)
     if itself not in listed:
         yield "evidence does not list the source"
-    items = list(_content(result))
-    for item in items:
-        for reference in item.get("ReferencedSOPSequence") or []:
+    tree = list(_content(result))
+    for item in tree:
+        for reference in items(item, "ReferencedSOPSequence"):
             if text(reference, "ReferencedSOPInstanceUID") not in {sop for _, _, sop in listed}:
                 yield "content refers to an instance that the evidence does not list"
-    yield from _findings(items)
+    yield from _findings(tree)
 
 
-def _findings(items: list[Dataset]) -> Iterator[str]:
+def _findings(tree: list[Dataset]) -> Iterator[str]:
     """Hold the outcome against what is claimed."""
-    outcomes = [_value_code(item) for item in items if _name(item) == codes.OUTCOME.value]
+    outcomes = [_value_code(item) for item in tree if _name(item) == codes.OUTCOME.value]
     known = {concept.value: outcome for outcome, concept in codes.OUTCOMES.items()}
     if len(outcomes) != 1 or outcomes[0] not in known:
         yield "outcome is not stated once"
         return
-    shares = [item for item in items if _name(item) in _PROBABILITIES]
-    reasons = [item for item in items if _name(item) == codes.REASON.value]
+    shares = [item for item in tree if _name(item) in _PROBABILITIES]
+    reasons = [item for item in tree if _name(item) == codes.REASON.value]
     outcome = known[outcomes[0]]
     if outcome is Outcome.NOT_ANALYZED and shares:
         yield "a probability in a report that says not analyzed"
@@ -133,18 +140,18 @@ def _image(result: Dataset, source: Dataset) -> Iterator[str]:
     yield from _pixels(result)
     _, series_uid, sop_uid = _names(source)
     origins = [text(item, "ReferencedSOPInstanceUID")
-               for item in result.get("SourceImageSequence") or []]  # fmt: skip
+               for item in items(result, "SourceImageSequence")]  # fmt: skip
     if origins != [sop_uid]:
         yield "SourceImageSequence does not name the source"
     listed = [(text(series, "SeriesInstanceUID"), text(item, "ReferencedSOPInstanceUID"))
-              for series in result.get("ReferencedSeriesSequence") or []
-              for item in series.get("ReferencedInstanceSequence") or []]  # fmt: skip
+              for series in items(result, "ReferencedSeriesSequence")
+              for item in items(series, "ReferencedInstanceSequence")]  # fmt: skip
     if listed != [(series_uid, sop_uid)]:
         yield "ReferencedSeriesSequence does not name the source"
 
 
 def _pixels(result: Dataset) -> Iterator[str]:
-    data = result.get("PixelData") or b""
+    data = undecoded(result, "PixelData") or b""
     length = 3 * (count(result, "Rows") or 0) * (count(result, "Columns") or 0)
     if not length or len(data) != length + length % 2:
         yield "PixelData has not the stated size"
@@ -160,7 +167,7 @@ _KINDS: dict[str, Callable[[Dataset, Dataset], Iterator[str]]] = {
 
 def _missing(result: Dataset, keywords: tuple[str, ...]) -> Iterator[str]:
     for keyword in keywords:
-        if keyword not in result or result[keyword].is_empty:
+        if undecoded(result, keyword) is None and count(result, keyword) is None:
             yield f"{keyword} is missing"
 
 
@@ -173,9 +180,9 @@ def _names(source: Dataset) -> tuple[str, str, str]:
 
 
 def _evidence(result: Dataset) -> Iterator[tuple[str, str, str]]:
-    for study in result.get("CurrentRequestedProcedureEvidenceSequence") or []:
-        for series in study.get("ReferencedSeriesSequence") or []:
-            for item in series.get("ReferencedSOPSequence") or []:
+    for study in items(result, "CurrentRequestedProcedureEvidenceSequence"):
+        for series in items(study, "ReferencedSeriesSequence"):
+            for item in items(series, "ReferencedSOPSequence"):
                 yield (
                     text(study, "StudyInstanceUID"),
                     text(series, "SeriesInstanceUID"),
@@ -184,7 +191,7 @@ def _evidence(result: Dataset) -> Iterator[tuple[str, str, str]]:
 
 
 def _content(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence") or []:
+    for child in items(item, "ContentSequence"):
         yield child
         yield from _content(child)
 
@@ -198,13 +205,13 @@ def _value_code(item: Dataset) -> str:
 
 
 def _code(item: Dataset, keyword: str) -> str:
-    named = item.get(keyword) or []
+    named = items(item, keyword)
     return text(named[0], "CodeValue") if named else ""
 
 
 def _number(item: Dataset) -> float:
     """Measured value; not a number where there is none, so that every bound rejects it."""
-    measured = item.get("MeasuredValueSequence") or []
+    measured = items(item, "MeasuredValueSequence")
     try:
         return float(text(measured[0], "NumericValue")) if measured else float("nan")
     except ValueError:

@@ -17,7 +17,7 @@ from datetime import timedelta, timezone
 from typing import Literal
 
 from pydicom.charset import default_encoding
-from pydicom.config import RAISE
+from pydicom.config import IGNORE, RAISE
 from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -102,9 +102,12 @@ _CARRIED = (
 
 _TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM",
                    "UC", "UI", "UR", "UT"))  # fmt: skip
+_NAMED_CHARSET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Value representations that Specific Character Set governs (PS3.3 C.12.1.1.2)."""
 _LONG = frozenset({"UC", "UR", "UT", "SQ"})
 """Value representations whose length field has 32 bits (PS3.5 7.1.2)."""
 _SHORT_LIMIT = 0xFFFE
+_BINARY = frozenset({"OB", "OW"})
 _ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, struct.error,
                NotImplementedError)  # fmt: skip
@@ -189,6 +192,23 @@ def remarks(source: Dataset) -> tuple[str, ...]:
     return tuple(found)
 
 
+def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """Items of a sequence, none if it is absent or unreadable; no value in them is decoded."""
+    try:
+        return tuple(_items(dataset, _tag(keyword)))
+    except _UNREADABLE:
+        return ()
+
+
+def undecoded(dataset: Dataset, keyword: str) -> bytes | None:
+    """Bytes of an element of any kind as they stand in the data set; None if absent or empty."""
+    tag = _tag(keyword)
+    element: DataElement | RawDataElement | None = dataset.get_item(tag) if tag in dataset else None
+    if isinstance(element, RawDataElement) or (element is not None and element.VR in _BINARY):
+        return element.value or None
+    return value_bytes(dataset, keyword) or None
+
+
 def raw_element(tag: BaseTag, value: bytes) -> RawDataElement:
     """Wrap little endian bytes as an element of a public tag."""
     return RawDataElement(
@@ -212,10 +232,7 @@ def refer_to_requests(source: Dataset, target: Dataset) -> None:
 
     One item per request (PS3.3 C.17.2); absent if the source names no request.
     """
-    try:
-        requests = _items(source, _tag("RequestAttributesSequence"))
-    except _UNREADABLE:
-        return
+    requests = items(source, "RequestAttributesSequence")
     encoded = b"".join(pack_item(_pack(_request(source, request))) for request in requests)
     if encoded:
         tag = _tag("ReferencedRequestSequence")
@@ -298,14 +315,25 @@ def _text_bytes(source: Dataset, tag: BaseTag, vr: str) -> bytes | None:
     element: DataElement | RawDataElement = source.get_item(tag)
     if isinstance(element, RawDataElement):
         return element.value or b""
-    # Somebody has looked at it, so its bytes are gone and it is encoded anew.
+    # Decoded already, so it is encoded anew, under the declaration it was decoded with.
+    plain = DataElement(tag, vr, element.value, validation_mode=IGNORE)
+    if vr not in _NAMED_CHARSET:
+        return _encode(plain, default_encoding)
+    declared: str | list[str] = text(source, "SpecificCharacterSet").split("\\")
+    try:
+        return _encode(plain, declared)
+    except (LookupError, ValueError):
+        # No character set of that name: pydicom decoded it under the default.
+        return _encode(plain, default_encoding)
+
+
+def _encode(element: DataElement, charset: str | list[str]) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    charset = text(source, "SpecificCharacterSet").split("\\") if vr != "CS" else default_encoding
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        write_data_element(buffer, DataElement(tag, vr, element.value, validation_mode=0), charset)
-    return buffer.getvalue()[12 if vr in _LONG else 8 :]
+        write_data_element(buffer, element, charset)
+    return buffer.getvalue()[12 if element.VR in _LONG else 8 :]
 
 
 def _sequence(source: Dataset, tag: BaseTag, depth: int) -> bytes | None:

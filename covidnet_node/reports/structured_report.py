@@ -62,6 +62,8 @@ def build_report(order: Order, series: Series) -> Dataset:
     )
     plain = Dataset()
     plain.update(report)
+    # highdicom signs here with the time of day, which would make every repeat another object.
+    del plain.ContributingEquipmentSequence
     return plain
 
 
@@ -75,7 +77,8 @@ def _evidence(source: Dataset) -> Dataset:
         setattr(evidence, keyword, None)
     for keyword in ("Rows", "Columns"):
         setattr(evidence, keyword, count(source, keyword))
-    evidence.Modality = text(source, "Modality")
+    modality = text(source, "Modality")
+    evidence.Modality = modality if modality in codes.MODALITIES else None
     return evidence
 
 
