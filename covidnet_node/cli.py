@@ -5,7 +5,7 @@ Exit codes follow sysexits.h: 0 well, 1 something found wrong, 64 wrong use, 78 
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,7 +155,7 @@ def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
         return
     for title, rows in told.items():
         if rows:
-            table = Table(*rows[0], title=title)
+            table = make_table(rows[0], title)
             for row in rows:
                 table.add_row(*("-" if value is None else str(value) for value in row.values()))
             out.print(table)
@@ -199,7 +199,7 @@ def queue_show(
         out.print(f"[bold]{key}[/]: {value}", highlight=False)
     for title in ("history", "results", "deliveries"):
         if told[title]:
-            table = Table(*told[title][0], title=title)
+            table = make_table(told[title][0], title)
             for row in told[title]:
                 table.add_row(*(str(value) for value in row.values()))
             out.print(table)
@@ -253,7 +253,7 @@ def _act_on(case_ids: list[str], config: Path | None, act: Callable[[Any, str], 
 def _print_cases(cases: list[dict[str, Any]], title: str) -> None:
     if not cases:
         return
-    table = Table("case", "state", "outcome", "reason", "from", "received", title=title)
+    table = make_table(("case", "state", "outcome", "reason", "from", "received"), title)
     for case in cases:
         reason = ": ".join(word for word in (case["reason"], case["detail"]) if word)
         table.add_row(
@@ -265,6 +265,14 @@ def _print_cases(cases: list[dict[str, Any]], title: str) -> None:
             case["received_at"],
         )
     out.print(table)
+
+
+def make_table(columns: Iterable[str], title: str) -> Table:
+    """A table whose cells stay whole: a case id cut short is of no use."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("case", "at", "state"))
+    return table
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from covidnet_node.config import Config
+from covidnet_node.errors import BadConfig
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.answer import Answerer
@@ -24,6 +25,8 @@ from covidnet_node.service.logs import configure_logs
 from covidnet_node.service.medicine import open_medicine
 
 log = structlog.get_logger()
+
+EX_CONFIG = 78
 
 POLL = timedelta(seconds=5)
 """How long a worker waits at most before it asks the journal by itself."""
@@ -73,7 +76,7 @@ def work(config: Config, owner: str, device: str) -> None:
     with Journal.open(config.node.data / "journal.db") as journal:
         medicine = open_medicine(config.analyze, device)
         answerer = Answerer(config, journal, spool, medicine, clock)
-        log.info("worker ready", owner=owner, device=medicine.device)
+        log.info("worker_ready", owner=owner, device=medicine.device)
         tell("ready")
         work_until(journal, answerer, owner, config, inbox)
 
@@ -102,7 +105,12 @@ def main(arguments: list[str]) -> None:
     owner, device = arguments
     config = Config.model_validate_json(sys.stdin.readline())
     configure_logs(config.log)
-    work(config, owner, device)
+    try:
+        work(config, owner, device)
+    except BadConfig as error:
+        # The weights changed under the running node; the supervisor tries again, ever slower.
+        log.error("worker_cannot_start", error=str(error), alert=True)  # noqa: TRY400
+        sys.exit(EX_CONFIG)
 
 
 if __name__ == "__main__":

@@ -49,17 +49,17 @@ class Answerer:
             self._answer(claim)
         except LostLease:
             # Another worker has it now; whatever is in hand is dropped.
-            log.warning("lease lost")
+            log.warning("lease_lost")
         except RetryLater as verdict:
             due_at = self.clock() + pause_after(
                 claim.case.attempts, FIRST_PAUSE, LONGEST_PAUSE, claim.case.id
             )
-            log.warning("tried again later", reason=str(verdict))
+            log.warning("tried_again_later", reason=str(verdict))
             self.journal.retry(claim, str(verdict), due_at, self.clock())
         except Park as verdict:
             self._fail(claim, verdict.reason, verdict.detail)
         except Exception as error:
-            log.exception("analysis failed")
+            log.exception("analysis_failed")
             self._fail(claim, Reason.TECHNICAL_FAILURE, type(error).__name__)
 
     def _answer(self, claim: Claim) -> None:
@@ -142,9 +142,9 @@ class Answerer:
             analysis = not_analyzed(Reason.TECHNICAL_FAILURE, detail, None)
             self._report(claim, analysis, None, None, (reason, detail))
         except LostLease:
-            log.warning("lease lost")
+            log.warning("lease_lost")
         except Exception as error:
-            log.exception("parked without an answer", alert=True)
+            log.exception("parked_without_an_answer", alert=True)
             words = f"{detail}; no report could be made: {type(error).__name__}"
             self.journal.park(claim, reason, words, self.clock())
 

@@ -56,7 +56,7 @@ class Deliverer(threading.Thread):
             return
         target = target_of(self.destination, sender_ae="", peer="")
         if echo(target, self._calling_ae) is None:
-            log.info("destination is back", destination=self.destination.name)
+            log.info("destination_is_back", destination=self.destination.name)
             self._quiet_until = None
             self._wake.set()
 
@@ -66,11 +66,11 @@ class Deliverer(threading.Thread):
             try:
                 worked = self._deliver_due(_now())
             except RetryLater as verdict:
-                log.warning("journal not available", reason=str(verdict))
+                log.warning("journal_not_available", reason=str(verdict))
                 worked = False
             except Exception:
                 # Deciding place: whatever went wrong, the rows are still pending.
-                log.exception("delivery failed", destination=self.destination.name, alert=True)
+                log.exception("delivery_failed", destination=self.destination.name, alert=True)
                 self._contact_failed(_now())
                 worked = False
             if not worked:
@@ -135,13 +135,13 @@ class Deliverer(threading.Thread):
         if peer_down and (self._quiet_until is None or now >= self._quiet_until):
             self._contact_failed(now)
         if now - delivery.owed_since > self._config.deliver.give_up_after:
-            log.error("gave up delivering", reason=Reason.GAVE_UP, detail=sent.detail, alert=True)
+            log.error("gave_up_delivering", reason=Reason.GAVE_UP, detail=sent.detail, alert=True)
             self._journal.give_up(delivery.id, sent.detail, now)
             return
         own_pause = self._pause(delivery.attempts + 1, str(delivery.id))
         due_at = now if peer_down else now + own_pause
         self._journal.postpone(delivery.id, sent.detail, due_at, now)
-        log.warning("not delivered", detail=sent.detail, attempts=delivery.attempts + 1)
+        log.warning("not_delivered", detail=sent.detail, attempts=delivery.attempts + 1)
 
     def _contact_failed(self, now: datetime) -> None:
         """Leave the destination in peace for a while, longer each time."""

@@ -160,7 +160,7 @@ class HttpDoor:
             self._server.run()
         except SystemExit:
             # uvicorn's way to say that the port is taken; `start` tells the person.
-            log.error("http door did not open")  # noqa: TRY400 - SystemExit has no story
+            log.error("http_door_did_not_open")  # noqa: TRY400 - SystemExit has no story
         finally:
             self._ended.set()
 

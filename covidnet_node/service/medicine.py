@@ -33,8 +33,7 @@ def open_medicine(wanted: Analyze, device: str) -> Medicine:
     folder = weights_folder(wanted.weights)
     manifest = load_manifest(folder)
     if wanted.device == "auto" and device.startswith("cuda") and not torch.cuda.is_available():
-        log.warning("no usable GPU, working on the CPU", wanted=device)
+        log.warning("no_usable_GPU_working_on_the_CPU", wanted=device)
         device = "cpu"
-    log.info("weights", version=manifest.algorithm.version, notice=manifest.algorithm.notice)
     networks = load_networks(manifest, folder, device)
     return Medicine(networks, manifest.algorithm, device)

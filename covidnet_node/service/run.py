@@ -20,7 +20,8 @@ from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
-from covidnet_node.receive import Receiver
+from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.receive.scp import Receiver
 from covidnet_node.service.delivering import Deliverer, wake_all
 from covidnet_node.service.http import Health, HttpDoor, build_app
 from covidnet_node.service.notify import notify, watchdog_interval
@@ -85,12 +86,14 @@ def watch(node: Running, stop: threading.Event) -> None:
         if node.healthy():
             notify("WATCHDOG=1")
         else:
-            log.error("not healthy", alert=True)
+            log.error("not_healthy", alert=True)
 
 
 @contextmanager
 def running(config: Config) -> Iterator[Running]:
-    """A started node; stopped in order when the block is left."""
+    """A started node; stopped in order when the block is left. Raises BadConfig."""
+    algorithm = load_manifest(weights_folder(config.analyze.weights)).algorithm
+    log.info("weights", version=algorithm.version, digest=algorithm.digest, notice=algorithm.notice)
     with ExitStack() as parts:
         spool = Spool(prepare_data(config.node.data) / "spool")
         journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
@@ -102,8 +105,6 @@ def running(config: Config) -> Iterator[Running]:
 
         receiver.start()
         parts.callback(receiver.stop, STOP_RECEIVING_S)
-        host, port = receiver.address
-        log.info("listening", ae_title=config.node.ae_title, address=host, port=port)
         for deliverer in deliverers:
             deliverer.start()
         parts.callback(stop_delivering, deliverers)
@@ -114,7 +115,7 @@ def running(config: Config) -> Iterator[Running]:
         http = HttpDoor(config, build_app(config, journal, health))
         http.start()
         parts.callback(http.stop)
-        log.info("http open", address=config.http.address, port=http.port)
+        log.info("http_open", address=config.http.address, port=http.port)
 
         schedule = build_schedule(config, journal, spool, deliverers, supervisor.wake)
         schedule.start()
@@ -141,13 +142,13 @@ def recover(config: Config, journal: Journal, spool: Spool) -> None:
     """Take up what an earlier life of this node left: leases, half-received files."""
     now = datetime.now(UTC)
     for case in journal.release(f"{config.node.name}/", now, crashed=False):
-        log.info("taken up again", case_id=case.id)
+        log.info("taken_up_again", case_id=case.id)
     removed = spool.sweep(journal.knows, LEFTOVER_AGE, now)
     if removed:
-        log.info("unacknowledged files removed", count=removed)
+        log.info("unacknowledged_files_removed", count=removed)
     configured = {destination.name for destination in config.destination}
     for name in sorted(journal.destinations_owed() - configured):
-        log.error("results owed to a destination not in node.toml", destination=name, alert=True)
+        log.error("results_owed_to_a_destination_not_in_node.toml", destination=name, alert=True)
 
 
 def stop_delivering(deliverers: tuple[Deliverer, ...]) -> None:

@@ -51,7 +51,7 @@ def build_schedule(
 def recover_leases(journal: Journal, now: datetime) -> None:
     """Make cases claimable again whose worker is gone and was not seen to go."""
     for case in journal.release_expired(now):
-        log.warning("lease expired", case_id=case.id)
+        log.warning("lease_expired", case_id=case.id)
 
 
 def apply_retention(retention: Retention, journal: Journal, spool: Spool, now: datetime) -> None:
@@ -64,7 +64,7 @@ def apply_retention(retention: Retention, journal: Journal, spool: Spool, now: d
     for case_id in expired:
         spool.drop(case_id)
         journal.forgotten(case_id, now)
-        log.info("files deleted by age", case_id=case_id)
+        log.info("files_deleted_by_age", case_id=case_id)
     refused = journal.purge_refused(now, refused=timedelta(days=retention.refused_days))
     if refused:
-        log.info("refused rows deleted by age", count=refused)
+        log.info("refused_rows_deleted_by_age", count=refused)

@@ -163,7 +163,7 @@ class Supervisor(threading.Thread):
             try:
                 worker.process.wait(max(0.0, end - monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("worker killed at stop", owner=worker.owner)
+                log.warning("worker_killed_at_stop", owner=worker.owner)
                 worker.kill()
             worker.close()
             self._journal.release(worker.owner, _now(), crashed=False)
@@ -190,7 +190,7 @@ class Supervisor(threading.Thread):
         worker = Worker(self._config, owner, device, self._answered)
         with self._lock:
             self._workers[slot] = worker
-        log.info("worker started", owner=owner, device=device, pid=worker.process.pid)
+        log.info("worker_started", owner=owner, device=device, pid=worker.process.pid)
 
     def _bury(self, slot: int, worker: Worker, cause: str) -> None:
         """A worker is gone: return its cases, counting the crash, and plan its successor."""
@@ -205,7 +205,7 @@ class Supervisor(threading.Thread):
             wait = pause_after(self._false_starts[slot], FIRST_PAUSE, LONGEST_PAUSE, worker.owner)
             self._not_before[slot] = monotonic() + wait.total_seconds()
         log.error(
-            "worker died",
+            "worker_died",
             owner=worker.owner,
             cause=cause,
             case_id=held[0].id if held else None,
