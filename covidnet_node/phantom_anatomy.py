@@ -55,9 +55,9 @@ def draw_chest(body: Body, rng: np.random.Generator) -> Chest:
     lungs = np.maximum(sides[0], sides[1])
     depth = _lung_depth(body) * lungs
     vessels = _vessels(body, rng) * lungs
-    texture = _cloud(body.u.shape, rng, body.scale * 0.012) * 0.035
+    texture = _cloud(body.u.shape, rng, body.scale * 0.007) * 0.045
     air = depth * _AIR * np.clip(1.0 - texture, 0.0, 1.2)
-    tissue = _trunk(body) - air - _airways(body) + _bones(body, lungs) + 2.6 * vessels
+    tissue = _trunk(body) - air - _airways(body) + _bones(body, lungs) + 3.4 * vessels
     return Chest(tissue, air, lungs > 0.5)
 
 
@@ -104,7 +104,7 @@ def _cloud(shape: tuple[int, ...], rng: np.random.Generator, size: float) -> Pla
 def _trunk(body: Body) -> Plane:
     """Neck, shoulders and trunk without air; arms hang outside the field."""
     marks = [-0.3, -0.02, 0.04, 0.09, 0.15, 0.24, 0.40, 0.62, 0.80, 1.3]
-    widths = [0.10, 0.105, 0.15, 0.34, 0.50, 0.53, 0.475, 0.465, 0.455, 0.47]
+    widths = [0.10, 0.11, 0.17, 0.38, 0.55, 0.57, 0.49, 0.465, 0.455, 0.47]
     half = np.interp(body.v, marks, widths)
     depths = np.interp(
         body.v, [-0.1, 0.03, 0.12, 0.3, 0.62, 0.8, 1.1], [0.5, 0.5, 0.55, 0.84, 1.0, 1.08, 1.1]
@@ -176,16 +176,16 @@ def _bones(body: Body, lungs: Plane) -> Plane:
     """Spine, ribs, clavicles and shoulder blades, extra cm of water."""
     u, v = body.u, body.v
     column = _edge(0.036 - np.abs(u), 0.008)
-    discs = 0.75 + 0.25 * np.tanh(4.0 * np.sin(2 * np.pi * (v + 0.01) / 0.062))
-    pedicles = np.exp(-(((np.abs(u) - 0.024) / 0.007) ** 2)) * np.clip(discs - 0.6, 0.0, 1.0)
+    discs = 0.85 + 0.15 * np.tanh(2.5 * np.sin(2 * np.pi * (v + 0.01) / 0.062))
+    pedicles = np.exp(-(((np.abs(u) - 0.024) / 0.007) ** 2)) * np.clip(discs - 0.7, 0.0, 1.0) * 1.4
     bones = 3.6 * column * discs + 1.6 * pedicles
     bones += sum(_rib(body, number) for number in range(_RIBS)) * (0.45 + 0.55 * lungs)
     reach = np.abs(u) - 0.035
-    line = 0.165 - 0.20 * reach - 0.022 * np.sin(reach / 0.38 * 2 * np.pi)
+    line = 0.172 - 0.13 * reach - 0.022 * np.sin(reach / 0.38 * 2 * np.pi)
     clavicle = _tube((v - line) / 1.02, 0.0155) * _edge(reach, 0.008) * _edge(0.40 - reach, 0.02)
     blade = _edge(np.abs(u) - 0.355 - 0.16 * (v - 0.2), 0.02) * _edge(0.43 - v, 0.03)
     blade = blade * _edge(v - 0.13, 0.02) * _edge(0.47 - np.abs(u) - 0.30 * (v - 0.2), 0.03)
-    return bones + 3.0 * clavicle + 0.9 * blade
+    return bones + 3.0 * clavicle + 1.6 * blade
 
 
 def _rib(body: Body, number: int) -> Plane:
@@ -242,7 +242,7 @@ def _vessels(body: Body, rng: np.random.Generator) -> Plane:
 
     for sign in (-1, 1):
         hilum = np.array([sign * 0.085, 0.43 + 0.012 * sign])
-        for angle in np.linspace(-1.3, 1.4, 8):
+        for angle in np.linspace(-1.3, 1.4, 9):
             turned = angle if sign > 0 else np.pi - angle
             grow(hilum, turned + rng.normal(0, 0.1), rng.uniform(0.007, 0.012), 0.045)
     drawn = np.asarray(canvas, dtype=np.float64) / 255.0

@@ -434,6 +434,21 @@ def test_a_frame_larger_than_its_header_is_refused_unread(syntax):
         decode(small)
 
 
+@pytest.mark.parametrize(
+    ("marker", "offset", "value"),
+    [(0xC3, 4, 29), (0xC3, 1, 0xC9), (0xC3, 9, 2), (0xC4, 6, 200), (0xC4, 1, 0x01), (0xDA, 4, 3)],
+)
+def test_a_frame_that_would_crash_its_decoder_is_refused_unread(marker, offset, value, tmp_path):
+    target = tmp_path / "jpeg.dcm"
+    recode(saved(phantom_dataset(7, rows=32, columns=32), tmp_path), target, uid.JPEGLosslessSV1)
+    dataset = read_source(target)
+    frame = bytearray(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    frame[frame.index(bytes([0xFF, marker])) + offset] = value
+    dataset.PixelData = encapsulate([bytes(frame)])
+    with pytest.raises(NotAnalyzed, match="compressed frame"):
+        decode(dataset)
+
+
 def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("covidnet_node.imaging.decode.MAXIMUM_BYTES", 1000)
     syntax = uid.DeflatedExplicitVRLittleEndian
@@ -474,10 +489,17 @@ def test_pixel_digest_knows_values_and_shape_but_not_storage():
     assert pixel_digest(changed) != digest
 
 
-def test_identity_is_the_same_in_every_character_set_that_can_write_it(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "charsets"),
+    [
+        ("Müller^Änne", ["ISO_IR 100", "ISO_IR 192"]),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", [["", "ISO 2022 IR 87"], "ISO_IR 192"]),
+    ],
+)
+def test_identity_is_the_same_in_every_character_set_that_can_write_it(name, charsets, tmp_path):
     digests = set()
-    for charset in ("ISO_IR 100", "ISO_IR 192"):
-        dataset = phantom_dataset(9, rows=8, columns=8, name="Müller^Änne", charset=charset)
+    for charset in charsets:
+        dataset = phantom_dataset(9, rows=8, columns=8, name=name, charset=charset)
         digests.add(identity_digest(read_source(saved(dataset, tmp_path))))
     assert len(digests) == 1
 

@@ -59,6 +59,14 @@ _PLUGINS = {
     uid.JPEG2000: "pillow",
     uid.RLELossless: "pydicom",
 }
+_PROCESSES = {
+    # Coding processes by their SOF marker; gdcm aborts the whole process on others.
+    uid.JPEGExtended12Bit: {0xC0, 0xC1},
+    uid.JPEGLossless: {0xC3},
+    uid.JPEGLosslessSV1: {0xC3},
+    uid.JPEGLSLossless: {0xF7},
+    uid.JPEGLSNearLossless: {0xF7},
+}
 _OPTIONS: dict[str, Any] = {"correct_unused_bits": False, "allow_excess_frames": False}
 """pydicom's own correction does not know High Bit; see `_align`."""
 _NATIVE = frozenset(
@@ -203,7 +211,9 @@ def _check_samples(dataset: Dataset, keyword: str, samples: int) -> None:
     photometric = text(dataset, "PhotometricInterpretation")
     known = _MONOCHROME | {"PALETTE COLOR"} if samples == 1 else _COLOR
     if samples not in {1, 3} or photometric not in known:
-        raise _undecodable(f"{samples} samples per pixel of {photometric[:16] or 'unknown'}")
+        raise _undecodable(
+            f"{samples} samples per pixel of a photometric interpretation unknown here"
+        )
     if keyword != "PixelData":
         return
     allocated = integer(dataset, "BitsAllocated") or 0
@@ -241,6 +251,13 @@ def _check_codestream(dataset: Dataset, stream: bytes) -> int:
     stated = (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
     if (frame.rows, frame.columns, frame.components) != stated:
         raise _undecodable("the compressed frame and the header state different sizes")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if frame.process not in _PROCESSES.get(syntax, {frame.process}):
+        raise _undecodable("the compressed frame is not of the stated transfer syntax")
+    extended = syntax == uid.JPEGExtended12Bit
+    depths = {8, 12} if extended else range(1, dataset.BitsAllocated + 1)
+    if frame.precision not in depths or frame.precision > dataset.BitsAllocated:
+        raise _undecodable("the compressed frame states impossible bits per sample")
     if not is_complete(stream):
         raise _undecodable("the compressed frame is truncated")
     return frame.precision
