@@ -61,6 +61,12 @@ def test_the_file_is_synced_before_its_name_and_the_names_before_keep_returns(sp
     source = spool.keep(temporary, case_id)
     folders = [source.parent, source.parents[1], source.parents[2]]
     assert synced == [(str(temporary), True), *((str(folder), False) for folder in folders)]
+    # The day's own name is on the disk now; the next case need not wait for it again.
+    synced.clear()
+    temporary = receive(spool)
+    source = spool.keep(temporary, new_case_id(NOW))
+    folders = [source.parent, source.parents[1]]
+    assert synced == [(str(temporary), True), *((str(folder), False) for folder in folders)]
 
 
 def test_incoming_files_have_names_of_their_own(spool):

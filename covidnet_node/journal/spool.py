@@ -32,6 +32,7 @@ class Spool:
         self.root = root.absolute()
         self._incoming = self.root / "incoming"
         self._cases = self.root / "cases"
+        self._durable_days: set[Path] = set()
         with _storing():
             for folder in (self.root, self._incoming, self._cases):
                 _make_private(folder)
@@ -49,14 +50,17 @@ class Spool:
         then lies there, under either name, is not acknowledged and the sweep's to take.
         """
         source = self.source(case_id)
+        day = source.parent.parent
         with _storing():
             _fsync(temporary)
             _make_private(source.parent)
             temporary.rename(source)
-            # Another thread may have made the day's folder and not yet fsynced its parent, so
-            # all three are fsynced each time; a folder that has not changed costs next to nothing.
-            for folder in (source.parent, source.parent.parent, self._cases):
-                _fsync(folder)
+            _fsync(source.parent)
+            _fsync(day)
+            # Whoever finds the day's folder there cannot know that its name is on the disk yet.
+            if day not in self._durable_days:
+                _fsync(self._cases)
+                self._durable_days.add(day)
         return source
 
     def source(self, case_id: str) -> Path:
@@ -114,6 +118,7 @@ class Spool:
                         _remove_folder(folder)
                     swept += 1
             if _changed(day) < before:
+                self._durable_days.discard(day)
                 with suppress(OSError):  # not empty
                     day.rmdir()
         return swept

@@ -147,7 +147,7 @@ cases = Table(
         sqlite_where=text("state <> 'refused'"),
         postgresql_where=text("state <> 'refused'"),
     ),
-    Index("cases_by_instance", "sop_uid"),
+    Index("cases_by_instance", "sop_uid", "series_uid", "study_uid", "state"),
     Index("cases_by_state", "state", "since"),
     Index("cases_in_order", "state", "number"),
     Index("cases_by_error", "last_error_at"),

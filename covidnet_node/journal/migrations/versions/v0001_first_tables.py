@@ -73,7 +73,7 @@ def _create_cases() -> None:
         sqlite_where=not_refused,
         postgresql_where=not_refused,
     )
-    op.create_index("cases_by_instance", "cases", ["sop_uid"])
+    op.create_index("cases_by_instance", "cases", ["sop_uid", "series_uid", "study_uid", "state"])
     op.create_index("cases_by_state", "cases", ["state", "since"])
     op.create_index("cases_in_order", "cases", ["state", "number"])
     op.create_index("cases_by_error", "cases", ["last_error_at"])
