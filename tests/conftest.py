@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom.config
 import pytest
+from fake_pacs import FakePacs
 
 CI = os.environ.get("CI") == "true"
 
@@ -25,6 +27,13 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture
+def fake_pacs() -> Iterator[FakePacs]:
+    """A PACS that stores everything until its script says otherwise."""
+    with FakePacs() as pacs:
+        yield pacs
+
+
 def need_program(name: str) -> str:
     """Path of an external program; skips visibly without it, fails under CI=true."""
     found = shutil.which(name)
@@ -38,3 +47,11 @@ def _absent(what: str) -> None:
     if CI:
         pytest.fail(f"{what}, and CI must not skip")
     pytest.skip(what)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How hard the kill test tries; the defaults are the slice that every run affords."""
+    group = parser.getgroup("torture")
+    group.addoption("--images", type=int, default=12, help="images that stream in")
+    group.addoption("--kills", type=int, default=2, help="kills of the node, and of workers")
+    group.addoption("--seed", type=int, default=1, help="of the moments at which it kills")
