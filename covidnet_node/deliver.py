@@ -5,6 +5,7 @@ says in words: an error comment may hold a patient's name.
 """
 
 import hashlib
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -143,6 +144,7 @@ class _Line:
         self.refused_for_good = False
         self._target = target
         self._association: Association | None = None
+        self._wire: socket.socket | None = None
         self._connected = False
         self._said: object = None
         self._ended = "the association is closed"
@@ -217,6 +219,11 @@ class _Line:
         return f"{self._target.ae_title} at {self._target.host}:{self._target.port}"
 
     def _request(self, calling_ae: str, contexts: list[PresentationContext]) -> Association:
+        # Of a sender anything may be known, or nothing; pynetdicom takes "" for this host.
+        if not self._target.host:
+            raise ValueError("its address is not known")
+        if not 1 <= len(self._target.ae_title.strip()) <= 16:
+            raise ValueError("an AE title has 1 to 16 characters")
         ae = AE(calling_ae)
         ae.connection_timeout = self._target.connect_timeout_s
         ae.acse_timeout = self._target.connect_timeout_s
@@ -229,15 +236,25 @@ class _Line:
             contexts,
             self._target.ae_title,
             self._target.max_pdu,
-            evt_handlers=[(evt.EVT_CONN_OPEN, self._on_open), (evt.EVT_ACSE_RECV, self._on_acse)],
+            evt_handlers=[
+                (evt.EVT_ACSE_SENT, self._on_request),
+                (evt.EVT_CONN_OPEN, self._on_open),
+                (evt.EVT_ACSE_RECV, self._on_acse),
+            ],
         )
 
-    def _on_open(self, event: evt.Event) -> None:
-        self._connected = True
-        # pynetdicom waits forever for a peer that does not read, and in abort() as well.
+    def _on_request(self, event: evt.Event) -> None:
         wire = event.assoc.dul.socket
-        if wire is not None and wire.socket is not None:
-            wire.socket.settimeout(self._target.response_timeout_s)
+        if self._wire is None and wire is not None:
+            self._wire = wire.socket
+
+    def _on_open(self, _: evt.Event) -> None:
+        self._connected = True
+        if self._wire is not None:
+            # pynetdicom waits forever for a peer that does not read, and in abort() as well.
+            self._wire.settimeout(self._target.response_timeout_s)
+            # Command and data set are two writes; Nagle would hold back the second for 40 ms.
+            self._wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _on_acse(self, event: evt.Event) -> None:
         self._said = event.primitive  # type: ignore[attr-defined] # of this kind of event
@@ -246,6 +263,8 @@ class _Line:
         """Why there is no association."""
         patience = self._target.connect_timeout_s
         if not self._connected:
+            if self._wire is not None:
+                self._wire.close()  # pynetdicom forgets a socket that never connected
             slow = waited_s >= patience
             why = f"nothing within {patience:g} s" if slow else "refused, or no way there"
             return f"no connection to {self._where}: {why}"

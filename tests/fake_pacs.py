@@ -1,70 +1,211 @@
-"""A scripted PACS on a loopback port: accepts, warns, refuses, hangs, aborts, and remembers.
-
-It outlives restarts of the node, and counts how often each SOP Instance UID arrived.
-"""
+"""A PACS that does what a test tells it to, and remembers all that reached it."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, field
+from enum import Enum
+from time import monotonic
 from types import TracebackType
 
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 AE_TITLE = "FAKEPACS"
-HANG, ABORT, CLOSE = "hang", "abort", "close"
-Step = int | str
+KEPT = (0x0000, 0xB000, 0xB006, 0xB007)
 
 
-@dataclass(frozen=True)
-class Arrived:
-    """One C-STORE that was answered with a status that counts as stored."""
+class Act(Enum):
+    """What else a C-STORE may meet than a status."""
+
+    HANG = "no answer until `free` is set, then success"
+    LATE = "success after a short wait"
+    ABORT = "A-ABORT instead of an answer"
+    CLOSE = "TCP connection closed instead of an answer"
+    DEAF = "stops reading from the connection until `free` is set"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One C-STORE request that reached the PACS whole, stored or not."""
 
     uid: str
     sop_class: str
+    transfer_syntax: str
     data: bytes
-    """The encoded data set, without file meta."""
-    file: bytes
-    calling_ae: str
+    """The encoded data set, as it was on the wire."""
+    met: "int | Act"
 
-    def dataset(self) -> Dataset:
-        return dcmread(BytesIO(self.file))
+
+@dataclass(slots=True)
+class Call:
+    """One association request."""
+
+    calling_ae: str
+    called_ae: str
+    proposed: list[tuple[str, tuple[str, ...]]]
+    """Abstract syntax and its transfer syntaxes, in order."""
+    ended: str = ""
+    """released or aborted."""
+    arrivals: list[Arrival] = field(default_factory=list)
 
 
 class FakePacs:
-    """Answers the n-th C-STORE by the n-th step of its script, and 0000 after its end.
+    """A storage SCP on a loopback port; starts again on the same port after `stop`.
 
-    A step is a DICOM status, or HANG (until `release`), ABORT (the association) or CLOSE (the
-    socket, without a word).
+    `script` is consumed one act a C-STORE; when it is empty every object is stored.
     """
 
     def __init__(
         self,
-        script: Iterable[Step] = (),
-        *,
-        port: int = 0,
-        classes: Iterable[str] | None = None,
-        require_called_ae: bool = False,
+        *script: int | Act,
+        ae_title: str = AE_TITLE,
+        contexts: Iterable[PresentationContext] = AllStoragePresentationContexts,
+        most_associations: int = 100,
+        max_pdu: int = 16_382,
+        late_s: float = 0.2,
     ) -> None:
-        self._script = list(script)
-        self._classes = list(classes) if classes is not None else None
-        self._require_called_ae = require_called_ae
+        self.ae_title = ae_title
+        self.port = 0
+        self.script: deque[int | Act] = deque(script)
+        self.reject: tuple[int, int, int] | None = None
+        """Result, source and diagnostic with which every association is rejected."""
+        self.free = threading.Event()
+        """Ends every hang."""
+        self.calls: list[Call] = []
+        self._contexts = [*contexts, build_context(Verification)]
+        self._most_associations = most_associations
+        self._max_pdu = max_pdu
+        self._late_s = late_s
         self._changed = threading.Condition()
-        self._released = threading.Event()
         self._server: ThreadedAssociationServer | None = None
-        self.port = port
-        self.arrived: list[Arrived] = []
-        self.proposed: list[list[tuple[str, tuple[str, ...]]]] = []
-        self.attempts = 0
+
+    def start(self) -> "FakePacs":
+        """Returns when it listens."""
+        ae = AE(self.ae_title)
+        ae.supported_contexts = self._contexts
+        ae.require_called_aet = True
+        ae.maximum_associations = self._most_associations
+        ae.maximum_pdu_size = self._max_pdu
+        handlers = [
+            (evt.EVT_REQUESTED, self._on_call),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_PDU_RECV, self._on_pdu),
+            (evt.EVT_RELEASED, self._on_end, ["released"]),
+            (evt.EVT_ABORTED, self._on_end, ["aborted"]),
+        ]
+        self.free.clear()
+        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self.port = self._server.server_address[1]
+        return self
+
+    def stop(self) -> None:
+        """Every hang ends, every association is aborted, nothing listens."""
+        self.free.set()
+        if self._server is not None:
+            self._server.ae.shutdown()
+            self._server = None
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """All that came, in order within each association."""
+        with self._changed:
+            return [arrival for call in self.calls for arrival in call.arrivals]
+
+    @property
+    def stored(self) -> list[Arrival]:
+        """What was answered as stored, repeats included."""
+        return [each for each in self.arrivals if each.met in KEPT]
+
+    @property
+    def repeats(self) -> Counter[str]:
+        """How often each SOP instance was stored."""
+        return Counter(each.uid for each in self.stored)
+
+    def changed_repeats(self) -> list[str]:
+        """SOP instances that came again with other bytes."""
+        first: dict[str, bytes] = {}
+        return [a.uid for a in self.arrivals if first.setdefault(a.uid, a.data) != a.data]
+
+    def wait_for(self, instances: int, deadline_s: float = 10) -> list[Arrival]:
+        """Wait until so many different SOP instances are stored."""
+        self._wait(lambda: len(self.repeats) >= instances, deadline_s, f"{instances} instances")
+        return self.stored
+
+    def wait_for_end(self, calls: int = 1, deadline_s: float = 10) -> list[str]:
+        """Wait until so many associations have ended, and say how."""
+        self._wait(lambda: sum(bool(c.ended) for c in self.calls) >= calls, deadline_s, "an end")
+        return [call.ended for call in self.calls]
+
+    def wait_for_arrivals(self, count: int, deadline_s: float = 10) -> None:
+        """Wait until so many C-STORE requests have come, whatever they met."""
+        self._wait(lambda: len(self.arrivals) >= count, deadline_s, f"{count} arrivals")
+
+    def _wait(self, holds, deadline_s: float, what: str) -> None:
+        end = monotonic() + deadline_s
+        with self._changed:
+            if not self._changed.wait_for(holds, end - monotonic()):
+                counts = f"{len(self.arrivals)} arrivals, {len(self.repeats)} instances"
+                raise AssertionError(f"waited {deadline_s} s for {what}; there are {counts}")
+
+    def _on_call(self, event: evt.Event) -> None:
+        request = event.assoc.requestor.primitive
+        proposed = [
+            (str(each.abstract_syntax), tuple(map(str, each.transfer_syntax)))
+            for each in request.presentation_context_definition_list
+        ]
+        call = Call(request.calling_ae_title, request.called_ae_title, proposed)
+        event.assoc.call = call
+        with self._changed:
+            self.calls.append(call)
+            self._changed.notify_all()
+        if self.reject is not None:
+            event.assoc.acse.send_reject(*self.reject)
+            event.assoc.is_rejected = True
+            event.assoc.kill()
+
+    def _on_pdu(self, event: evt.Event) -> None:
+        if isinstance(event.pdu, P_DATA_TF) and list(self.script)[:1] == [Act.DEAF]:
+            self.free.wait(60)
+
+    def _on_store(self, event: evt.Event) -> int:
+        with self._changed:
+            act = self.script.popleft() if self.script else 0x0000
+        met = 0x0000 if act in (Act.HANG, Act.LATE) else act
+        if act is Act.LATE:
+            self.free.wait(self._late_s)
+        self._remember(event, act if act is Act.HANG else met)
+        if act is Act.HANG:
+            self.free.wait(60)
+        elif act is Act.ABORT:
+            event.assoc.abort()
+        elif act is Act.CLOSE:
+            event.assoc.dul.socket.close()
+        return met if isinstance(met, int) else 0x0000
+
+    def _remember(self, event: evt.Event, met: int | Act) -> None:
+        request = event.request
+        arrival = Arrival(
+            uid=str(request.AffectedSOPInstanceUID),
+            sop_class=str(request.AffectedSOPClassUID),
+            transfer_syntax=str(event.context.transfer_syntax),
+            data=request.DataSet.getvalue(),
+            met=met,
+        )
+        with self._changed:
+            event.assoc.call.arrivals.append(arrival)
+            self._changed.notify_all()
+
+    def _on_end(self, event: evt.Event, how: str) -> None:
+        with self._changed:
+            event.assoc.call.ended = event.assoc.call.ended or how
+            self._changed.notify_all()
 
     def __enter__(self) -> "FakePacs":
-        self.open()
-        return self
+        return self.start()
 
     def __exit__(
         self,
@@ -72,94 +213,4 @@ class FakePacs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-    def open(self) -> None:
-        """Listen; after `close` again on the same port."""
-        ae = AE(AE_TITLE)
-        ae.require_called_aet = self._require_called_ae
-        ae.maximum_associations = 50
-        if self._classes is None:
-            ae.supported_contexts = AllStoragePresentationContexts
-        else:
-            ae.supported_contexts = [build_context(each) for each in self._classes]
-        ae.add_supported_context(Verification)
-        server = ae.start_server(
-            ("127.0.0.1", self.port),
-            block=False,
-            evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_REQUESTED, self._note)],
-        )
-        assert server is not None
-        self._server = server
-        self.port = server.server_address[1]
-
-    def close(self) -> None:
-        self._released.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server = None
-
-    def release(self) -> None:
-        """Let what hangs go on."""
-        self._released.set()
-
-    def destination(self, name: str = "pacs") -> dict[str, object]:
-        """As a [[destination]] table."""
-        return {"name": name, "ae_title": AE_TITLE, "host": "127.0.0.1", "port": self.port}
-
-    def wait_for(self, count: int, deadline_s: float) -> list[Arrived]:
-        """Return once `count` different instances have arrived."""
-        with self._changed:
-            done = self._changed.wait_for(lambda: len(self.times()) >= count, deadline_s)
-            found = len(self.times())
-            assert done, f"{found} of {count} instances arrived in {deadline_s} s"
-            return list(self.arrived)
-
-    def wait_for_attempts(self, count: int, deadline_s: float) -> None:
-        """Return once C-STORE was asked `count` times."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self.attempts >= count, deadline_s)
-
-    def times(self) -> Counter[str]:
-        """How often each SOP Instance UID arrived."""
-        return Counter(arrived.uid for arrived in self.arrived)
-
-    def _note(self, event: evt.Event) -> None:
-        primitive = event.assoc.requestor.primitive
-        contexts = primitive.presentation_context_definition_list
-        self.proposed.append(
-            [(str(c.abstract_syntax), tuple(map(str, c.transfer_syntax))) for c in contexts]
-        )
-
-    def _store(self, event: evt.Event) -> int:
-        with self._changed:
-            step: Step = (
-                self._script[self.attempts] if self.attempts < len(self._script) else 0x0000
-            )
-            self.attempts += 1
-            self._changed.notify_all()
-        if step == HANG:
-            self._released.wait(60)
-            step = 0x0000
-        elif step == ABORT:
-            event.assoc.abort()
-            return 0xC000
-        elif step == CLOSE:
-            event.assoc.dul.socket.close()
-            return 0xC000
-        assert isinstance(step, int)
-        if step in (0x0000, 0xB000, 0xB006, 0xB007):
-            self._keep(event)
-        return step
-
-    def _keep(self, event: evt.Event) -> None:
-        arrived = Arrived(
-            uid=str(event.request.AffectedSOPInstanceUID),
-            sop_class=str(event.request.AffectedSOPClassUID),
-            data=event.encoded_dataset(include_meta=False),
-            file=event.encoded_dataset(),
-            calling_ae=event.assoc.requestor.ae_title,
-        )
-        with self._changed:
-            self.arrived.append(arrived)
-            self._changed.notify_all()
+        self.stop()
