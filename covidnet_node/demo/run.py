@@ -48,9 +48,9 @@ def run_demo(folder: Path, console: Console) -> bool:
         started_node(Path(scratch), pacs) as node,
     ):
         console.print(f"Node on 127.0.0.1:{node.port}, {pacs.name} on 127.0.0.1:{pacs.port}")
-        _wait_until_ready(node, console)
+        wait_until_ready(node, console)
         images = [phantom_dataset(seed, opacity=o) for seed, o in enumerate(OPACITIES, 1)]
-        sent_at = {str(image.SOPInstanceUID): _send(image, node.port) for image in images}
+        sent_at = {str(image.SOPInstanceUID): send_image(image, node.port) for image in images}
         console.print(f"Sent {len(sent_at)} synthetic chest X-rays by C-STORE")
         answered = _wait_for_answers(images, sent_at, pacs, console)
         (folder / "node.log").write_bytes(node.log.read_bytes())
@@ -101,7 +101,8 @@ port = {pacs.port}
         process.wait(90)
 
 
-def _wait_until_ready(node: Node, console: Console) -> None:
+def wait_until_ready(node: Node, console: Console) -> None:
+    """Return once the networks have loaded; raises RuntimeError with the end of the log."""
     end = monotonic() + STARTING_S
     with console.status("Loading the networks"):
         while not _ready(node.http):
@@ -118,7 +119,7 @@ def _ready(port: int) -> bool:
         return False
 
 
-def _send(image: Dataset, port: int) -> float:
+def send_image(image: Dataset, port: int) -> float:
     """C-STORE one image; returns the moment of its Success."""
     ae = AE("DEMOMODALITY")
     ae.add_requested_context(image.SOPClassUID, image.file_meta.TransferSyntaxUID)
