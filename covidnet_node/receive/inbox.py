@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import DimsePrimitiveType
 from pynetdicom.dsutils import create_file_meta
 from pynetdicom.pdu_primitives import P_DATA
 
@@ -32,6 +33,8 @@ MAX_MESSAGE = 64 * 1024
 """Bytes of a command set, and of every message that is not a C-STORE."""
 MAX_WAITING = 8
 """Requests sent ahead of their answers. One is the rule (PS3.7 D.3.3.3); more is tolerated."""
+TRANSFER_STATES = frozenset({"Sta6", "Sta7", "Sta8"})
+"""PS3.8 9.2: the states of an accepted association."""
 _OUT_OF_RESOURCES = 0xA700
 
 _MALFORMED = (
@@ -161,6 +164,11 @@ class Inbox(DIMSEServiceProvider):
             if complaint:
                 self._break(complaint)
 
+    def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
+        """Answer, unless nobody is there any more: pynetdicom's state machine would fail."""
+        if not self._broken and self.dul.state_machine.current_state in TRANSFER_STATES:
+            super().send_msg(primitive, context_id)
+
     def close(self) -> None:
         """Delete what was never handed over; the association has ended."""
         for incoming in self._incoming:
@@ -192,6 +200,9 @@ class Inbox(DIMSEServiceProvider):
             if sop_class != context.abstract_syntax:
                 return "C-STORE of another SOP class than its presentation context"
             instance = str(command.get("AffectedSOPInstanceUID", ""))
+            if len(instance) > 64:
+                # pynetdicom could not build an answer that names it.
+                return "a SOP instance UID of more than 64 characters"
             incoming = self._opener(sop_class, instance, str(context.transfer_syntax[0]))
             self._incoming = [known for known in self._incoming if known.path is not None]
             self._incoming.append(incoming)

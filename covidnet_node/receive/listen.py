@@ -23,15 +23,18 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from covidnet_node.receive.inbox import Inbox
+from covidnet_node.receive.inbox import TRANSFER_STATES, Inbox
 
 log = structlog.get_logger()
 
 MAX_REQUEST_PDU = 64 * 1024
 """An A-ASSOCIATE-RQ with all 128 presentation contexts fits well within."""
+_ASSOCIATE_RQ = 1
 _PIECE = 1024 * 1024
-_TRANSFER_STATES = frozenset({"Sta6", "Sta7", "Sta8"})
-"""PS3.8 9.2: the states of an accepted association."""
+
+
+Request = socket.socket | tuple[bytes, socket.socket]
+Address = tuple[str, int] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,76 +43,96 @@ class Limits:
 
     max_pdu_bytes: int
     request_timeout_s: float
-    """For each PDU until the association is accepted."""
+    """For the association request of a client that has connected."""
     network_timeout_s: float
     """For each PDU afterwards, and for the pause between two."""
     max_connections: int
     """Associations and clients that have not asked for one yet, together."""
 
 
+def read_exactly(client: socket.socket, count: int, deadline: float) -> bytearray:
+    """Read so many bytes in large pieces; empty if the client is gone or the deadline passes.
+
+    `deadline` is of the monotonic clock.
+    """
+    whole = bytearray(count)
+    view = memoryview(whole)
+    done = 0
+    while done < count:
+        left = deadline - time.monotonic()
+        try:
+            client.settimeout(max(left, 0.001))
+            read = client.recv_into(view[done : done + _PIECE])
+        except OSError:
+            read = 0
+        if read == 0:
+            return bytearray()
+        done += read
+    return whole
+
+
+def length_of(header: bytearray) -> int:
+    """Length that a PDU header claims for the body (PS3.8 9.3.1)."""
+    length: int = struct.unpack(">L", header[2:6])[0]
+    return length
+
+
 class BoundedSocket(AssociationSocket):
     """Reads whole PDUs, none larger and none slower than allowed; otherwise hangs up."""
 
-    def __init__(self, assoc: Association, client_socket: socket.socket, limits: Limits) -> None:
+    def __init__(
+        self, assoc: Association, client_socket: socket.socket, limits: Limits, request: bytearray
+    ) -> None:
         super().__init__(assoc, client_socket=client_socket)
         self._limits = limits
-        self._body = 0
-        """Length of the PDU whose header was read last; 0: a header comes next."""
+        self._request = request
+        """The association request, which has been read already."""
+        self._in_body = False
         self._deadline = 0.0
 
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read a PDU header of 6 bytes or, after one, its body (PS3.8 9.3.1).
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        return bool(self._request) or super().ready
 
-        Short if the client is gone, too slow, or claims too large a PDU. pynetdicom then
-        closes the association.
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read a PDU header of 6 bytes or, after one, its body.
+
+        Empty if the client is gone, too slow, or claims too large a PDU; pynetdicom then ends
+        the association.
         """
-        if self._body:
-            self._body = 0
+        if self._request:
+            taken, self._request = self._request[:nr_bytes], self._request[nr_bytes:]
+            return taken
+        if self._in_body:
+            self._in_body = False
             return self._read(nr_bytes)
-        accepted = self.assoc.dul.state_machine.current_state in _TRANSFER_STATES
-        limits = self._limits
-        patience = limits.network_timeout_s if accepted else limits.request_timeout_s
-        self._deadline = time.monotonic() + patience
+        self._deadline = time.monotonic() + self._limits.network_timeout_s
         header = self._read(nr_bytes)
-        if len(header) < 6:
+        if not header:
             return header
-        length: int = struct.unpack(">L", header[2:6])[0]
-        largest = limits.max_pdu_bytes if accepted else MAX_REQUEST_PDU
-        if length > largest:
-            peer = self.assoc.requestor.address
+        accepted = self.assoc.dul.state_machine.current_state in TRANSFER_STATES
+        largest = self._limits.max_pdu_bytes if accepted else MAX_REQUEST_PDU
+        if length_of(header) > largest:
+            peer, length = self.assoc.requestor.address, length_of(header)
             log.warning("pdu_refused", peer=peer, length=length, largest=largest)
-            return self._hang_up()
-        self._body = length
+            self.shut()
+            return bytearray()
+        self._in_body = length_of(header) > 0
         return header
 
     def _read(self, count: int) -> bytearray:
-        """Read `count` bytes in large pieces until the deadline."""
-        whole = bytearray(count)
-        view = memoryview(whole)
-        done = 0
-        while done < count and self.socket is not None:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                log.warning("pdu_too_slow", peer=self.assoc.requestor.address)
-                return self._hang_up()
-            try:
-                self.socket.settimeout(left)
-                read = self.socket.recv_into(view[done : done + _PIECE])
-            except TimeoutError:
-                continue
-            except OSError:
-                read = 0
-            if read == 0:
-                return bytearray()
-            done += read
-        if self.socket is not None:
-            # Also bounds how long an answer may wait for the client to take it.
-            self.socket.settimeout(self._limits.network_timeout_s)
-        return whole
-
-    def _hang_up(self) -> bytearray:
-        self.shut()
-        return bytearray()
+        client = self.socket
+        if client is None:
+            return bytearray()
+        data = read_exactly(client, count, self._deadline)
+        if not data:
+            self.shut()
+            return data
+        with suppress(OSError):
+            # Bounds how long an answer may wait for the client to take it.
+            client.settimeout(self._limits.network_timeout_s)
+        return data
 
     def shut(self) -> None:
         """Cut the connection; a read in another thread returns at once."""
@@ -125,20 +148,40 @@ class Connection(RequestHandler):
     server: "Listener"
 
     def handle(self) -> None:
-        """Run the association to its end."""
+        """Run the association to its end.
+
+        The request is read before pynetdicom knows of the client: port checks and silent
+        clients cost one waiting thread and hold no association.
+        """
+        self._request = self._read_request()
+        if not self._request:
+            self.server.shutdown_request(self.request)
+            return
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        inbox = None
         assoc = self._create_association()
+        inbox = self.server.make_inbox(assoc)
+        assoc.dimse = inbox
+        self.server.enter(assoc)
         try:
-            inbox = self.server.make_inbox(assoc)
-            assoc.dimse = inbox
-            self.server.enter(assoc)
             assoc.start()
             assoc.join()
         finally:
+            inbox.close()
             self.server.leave(assoc)
-            if inbox is not None:
-                inbox.close()
+
+    def _read_request(self) -> bytearray:
+        """Read the A-ASSOCIATE-RQ; empty if none comes in time, or something else."""
+        deadline = time.monotonic() + self.server.limits.request_timeout_s
+        peer = self.client_address[0]
+        header = read_exactly(self.request, 6, deadline)
+        if not header:
+            log.debug("no_request", peer=peer)
+            return header
+        if header[0] != _ASSOCIATE_RQ or not 0 < length_of(header) <= MAX_REQUEST_PDU:
+            log.warning("pdu_refused", peer=peer, kind=header[0], length=length_of(header))
+            return bytearray()
+        body = read_exactly(self.request, length_of(header), deadline)
+        return header + body if body else body
 
     def _create_association(self) -> Association:
         assoc = super()._create_association()
@@ -149,7 +192,7 @@ class Connection(RequestHandler):
                 assoc.unbind(event, handler)
         # The library's socket has announced itself; ours takes its place and does so again.
         assoc.dul.event_queue.get_nowait()
-        assoc.dul.socket = BoundedSocket(assoc, self.request, self.server.limits)
+        assoc.dul.socket = BoundedSocket(assoc, self.request, self.server.limits, self._request)
         return assoc
 
 
@@ -172,6 +215,7 @@ class Listener(ThreadedAssociationServer):
         self.limits = limits
         self.make_inbox = make_inbox
         self._present: set[Association] = set()
+        self._connections = 0
         self._changed = threading.Condition()
         super().__init__(ae, address, ae.ae_title, contexts, None, handlers, Connection)
         self._thread = threading.Thread(
@@ -196,10 +240,19 @@ class Listener(ThreadedAssociationServer):
     def verify_request(self, _request: object, client_address: object) -> bool:
         """Hang up at once on one client too many; never wait for it."""
         with self._changed:
-            full = len(self._present) >= self.limits.max_connections
+            full = self._connections >= self.limits.max_connections
+            self._connections += not full
         if full:
             log.warning("connection_refused", peer=str(client_address), reason="too many")
         return not full
+
+    def process_request_thread(self, request: Request, client_address: Address) -> None:
+        """Serve one client in a thread of its own."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._changed:
+                self._connections -= 1
 
     def enter(self, assoc: Association) -> None:
         """Note an association that begins."""
