@@ -10,6 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
 )
 
 from covidnet_node.case import (
@@ -169,6 +170,13 @@ def test_lossy_compression_is_not_forgotten() -> None:
     source = header(LossyImageCompression="01", LossyImageCompressionRatio="12.5")
     image = heatmap(order(source))
     assert (image.LossyImageCompression, image.LossyImageCompressionRatio) == ("01", 12.5)
+
+
+def test_a_lossy_source_that_forgot_to_say_so_is_called_lossy() -> None:
+    source = header()
+    source.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    assert heatmap(order(source)).LossyImageCompression == "01"
+    assert "LossyImageCompression" not in heatmap(order())
 
 
 def test_requests_are_carried_over() -> None:

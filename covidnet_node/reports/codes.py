@@ -36,7 +36,9 @@ def _unit(value: str, meaning: str) -> CodedConcept:
 # the radiologist's report.
 TITLE = _private("AIRESULT", "AI chest X-ray result, research use only")
 
-ENGLISH = CodedConcept(value="en-US", scheme_designator="RFC5646", meaning="English (US)")
+ENGLISH = CodedConcept(
+    value="en-US", scheme_designator="RFC5646", meaning="English (United States)"
+)
 DEVICE = _dicom("121007", "Device")
 SUMMARY = _dicom("121111", "Summary")
 COMMENT = _dicom("121106", "Comment")

@@ -9,7 +9,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, SecondaryCaptureImageStorage
 
 from covidnet_node.case import Outcome, ResultKind
 from covidnet_node.intended_use import NOTICE, PRODUCT
@@ -30,6 +30,9 @@ _FROM_SOURCE = (
 """True of the picture as of the original, whose geometry and aspect it keeps."""
 
 
+_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
+
+
 def build_heatmap(order: Order, series: Series, picture: NDArray[np.uint8]) -> Dataset:
     """Build the image with an empty identity (PS3.3 A.8.1); `picture` (rows, columns, 3) RGB."""
     image = Dataset()
@@ -45,6 +48,7 @@ def build_heatmap(order: Order, series: Series, picture: NDArray[np.uint8]) -> D
     image.ImageComments = ascii_text(_comment(order))
     for keyword in _FROM_SOURCE:
         carry(order.source, image, keyword)
+    _admit_lossy_syntax(order.source, image)
     _complete(order.source, image)
     _say_what_is_burned_in(order.source, image)
     _derive(image)
@@ -55,6 +59,14 @@ def build_heatmap(order: Order, series: Series, picture: NDArray[np.uint8]) -> D
 def _comment(order: Order) -> str:
     marked = order.analysis.outcome is Outcome.INCONCLUSIVE
     return f"{PRODUCT} AI heatmap. {'INCONCLUSIVE: no conclusion. ' if marked else ''}{NOTICE}."
+
+
+def _admit_lossy_syntax(source: Dataset, image: Dataset) -> None:
+    """Say "lossy" where the source came as lossy JPEG and forgot to (PS3.3 C.7.6.1.1.5)."""
+    meta: Dataset = getattr(source, "file_meta", Dataset())
+    if text(meta, "TransferSyntaxUID") in _LOSSY and text(image, "LossyImageCompression") != "01":
+        image.LossyImageCompression = "01"
+        image.LossyImageCompressionMethod = "ISO_10918_1"
 
 
 def _complete(source: Dataset, image: Dataset) -> None:
