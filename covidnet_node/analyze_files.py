@@ -13,7 +13,7 @@ from covidnet_node.admit import admit
 from covidnet_node.analyze import Picture, analyze, look, look_at_picture, not_analyzed
 from covidnet_node.case import Analysis, Outcome, Reason, ResultKind
 from covidnet_node.config import Config
-from covidnet_node.errors import NotAnalyzed, Park
+from covidnet_node.errors import NotAnalyzed, Park, RetryLater
 from covidnet_node.explain.overlay import draw_overlay
 from covidnet_node.imaging.decode import read_source
 from covidnet_node.imaging.digest import identity_digest
@@ -86,7 +86,7 @@ def analyze_files(
 def _answer_picture(file: Path, stem: Path, medicine: Medicine) -> Answer:
     try:
         analysis = analyze(look_at_picture(file), medicine.networks)
-    except NotAnalyzed as verdict:
+    except (NotAnalyzed, RetryLater) as verdict:
         return Answer(str(file), None, not_analyzed(verdict.reason, verdict.detail, None))
     started = perf_counter()
     objects: tuple[WrittenObject, ...] = ()
@@ -101,7 +101,7 @@ def _answer_picture(file: Path, stem: Path, medicine: Medicine) -> Answer:
 def _answer_dicom(file: Path, stem: Path, config: Config, medicine: Medicine) -> Answer:
     try:
         header = read_source(file)
-    except NotAnalyzed as verdict:
+    except (NotAnalyzed, RetryLater) as verdict:
         return Answer(str(file), None, not_analyzed(verdict.reason, verdict.detail, None))
     uid = str(header.get("SOPInstanceUID", "")) or None
     today = datetime.now(UTC)
@@ -136,7 +136,7 @@ def _analyze(
 ) -> tuple[Analysis, Picture | None]:
     try:
         picture = look(read_source(file))
-    except NotAnalyzed as verdict:
+    except (NotAnalyzed, RetryLater) as verdict:
         return not_analyzed(verdict.reason, verdict.detail, None), None
     if outside is not None:
         return not_analyzed(outside, detail, picture), picture

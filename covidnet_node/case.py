@@ -65,6 +65,7 @@ class Reason(StrEnum):
     DISCARDED = "discarded"
     OUT_OF_MEMORY = "out_of_memory"
     UNREACHABLE = "unreachable"
+    CANNOT_READ = "file_cannot_be_read"
 
 
 class ResultKind(StrEnum):
@@ -203,7 +204,7 @@ class CropRecipe:
     dilation: float
     """Radius by which the lung mask grows before the outside is removed, as a share of `side`."""
     low_percentile: float
-    """Of the gray values inside the mask: becomes 0."""
+    """Of the gray values inside the undilated mask: becomes 0."""
     high_percentile: float
     """Becomes 1; the median becomes 0.5."""
 

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 
 from covidnet_node.case import Reason
-from covidnet_node.errors import NotAnalyzed
+from covidnet_node.errors import NotAnalyzed, RetryLater
 from covidnet_node.imaging.decode import decode, read_source
 from covidnet_node.imaging.digest import identity_digest, pixel_digest
 from covidnet_node.imaging.display import to_display
@@ -284,3 +284,8 @@ def test_other_files_are_verdicts(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(NotAnalyzed):
         decode(read_source(path))
+
+
+def test_a_file_that_is_gone_is_not_the_images_fault(tmp_path: Path) -> None:
+    with pytest.raises(RetryLater):
+        read_source(tmp_path / "absent.dcm")

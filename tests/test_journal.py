@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from journal_kit import LEASE, MINUTE, NOW, OURS, Desk, open_desk, received
 
 from covidnet_node.case import Admission, DeliveryState, Outcome, Reason, ResultKind, State
 from covidnet_node.journal.case_id import is_case_id, new_case_id
@@ -16,6 +15,7 @@ from covidnet_node.journal.transitions import (
     LostLease,
     UnknownCase,
 )
+from tests.journal_kit import LEASE, MINUTE, NOW, OURS, Desk, open_desk, received
 
 
 @pytest.fixture

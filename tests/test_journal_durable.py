@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from journal_kit import LEASE, NOW, OURS, open_desk, received
 from sqlalchemy import create_engine, event
 
 from covidnet_node.case import Reason, State
@@ -17,13 +16,14 @@ from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.tables import metadata
+from tests.journal_kit import LEASE, NOW, OURS, open_desk, received
 
 HERE = Path(__file__).parent
 
 ADMIT_FOR_EVER = """
 import sys
 from pathlib import Path
-from journal_kit import open_desk
+from tests.journal_kit import open_desk
 desk = open_desk(Path(sys.argv[1]))
 number = 0
 while True:
@@ -35,7 +35,7 @@ while True:
 CLAIM_ALL = """
 import sys
 from pathlib import Path
-from journal_kit import LEASE, NOW, open_desk
+from tests.journal_kit import LEASE, NOW, open_desk
 desk = open_desk(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.readline()

@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from journal_kit import LEASE, MINUTE, NOW, Desk, open_desk
 
 from covidnet_node.case import Case, Claim, DeliveryState, Reason, State
 from covidnet_node.journal.transitions import CASE_STEPS, IllegalTransition, LostLease
+from tests.journal_kit import LEASE, MINUTE, NOW, Desk, open_desk
 
 SETTLED = {DeliveryState.DELIVERED, DeliveryState.COMMITTED}
 PARK = (Reason.PIXELS_CHANGED, "other pixels")

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from journal_kit import NOW
 
 from covidnet_node.case import Reason, ResultKind
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.spool import Spool
+from tests.journal_kit import NOW
 
 HOUR = timedelta(hours=1)
 

@@ -7,6 +7,8 @@ worker process with it, which the service survives.
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +24,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 
 from covidnet_node.case import Reason
-from covidnet_node.errors import NotAnalyzed
+from covidnet_node.errors import NotAnalyzed, RetryLater
 from covidnet_node.imaging.codestream import frame_header, is_complete
 from covidnet_node.imaging.header import BROKEN_HEADER, integer, quiet, text
 
@@ -90,10 +92,10 @@ def read_source(path: Path) -> Dataset:
 
     Files without preamble or file meta (ACR-NEMA style) are read when their first bytes look
     like a data set. The file must stay where it is while the data set is in use.
-    Raises NotAnalyzed(UNDECODABLE). PS3.10 section 7.
+    Raises NotAnalyzed(UNDECODABLE), or RetryLater as `decode` does. PS3.10 section 7.
     """
     try:
-        with quiet():
+        with _own_troubles(), quiet():
             dataset = _read(path)
             _name_the_syntax(dataset)
     except DECODING_FAILURES as error:
@@ -107,13 +109,27 @@ def decode(dataset: Dataset) -> Stored:
     (rows, columns) integers, or floating point for Float Pixel Data, for monochrome;
     (rows, columns, 3) uint8 or uint16 RGB for color, YBR and palette converted. Bits outside
     Bits Stored are masked, signs extended (PS3.5 section 8.1.1).
-    Raises NotAnalyzed with UNDECODABLE, or MULTI_FRAME for several frames.
+    Raises NotAnalyzed with UNDECODABLE, or MULTI_FRAME for several frames; RetryLater when it
+    is not the image's fault: no memory, or a file that the system will not read.
     """
     try:
-        with quiet():
+        with _own_troubles(), quiet():
             return _decode(dataset)
     except DECODING_FAILURES as error:
         raise _undecodable(f"the pixel data cannot be decoded ({type(error).__name__})") from error
+
+
+@contextmanager
+def _own_troubles() -> Iterator[None]:
+    """Tell the machine's troubles from the image's: only the system's errors carry a number."""
+    try:
+        yield
+    except MemoryError as error:
+        raise RetryLater(Reason.OUT_OF_MEMORY, "no memory to decode the image") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise RetryLater(Reason.CANNOT_READ, error.strerror or "") from error
 
 
 def _read(path: Path) -> Dataset:
