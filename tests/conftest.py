@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pydicom.config
 import pytest
-from fake_pacs import FakePacs
+
+from tests.fake_pacs import FakePacs
+from tests.real_pacs import Orthanc, Storescp, dcmtk_program
 
 CI = os.environ.get("CI") == "true"
 
@@ -32,6 +34,24 @@ def fake_pacs() -> Iterator[FakePacs]:
     """A PACS that stores everything until its script says otherwise."""
     with FakePacs() as pacs:
         yield pacs
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """A running Orthanc of its own; mark the test `orthanc`."""
+    with Orthanc(need_program("Orthanc"), tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def storescp(tmp_path: Path) -> Iterator[Storescp]:
+    """A running dcmtk storescp; mark the test `dcmtk`."""
+    program = dcmtk_program("storescp")
+    if program is None:
+        _absent("dcmtk is not installed")
+        raise AssertionError
+    with Storescp(program, tmp_path / "storescp") as server:
+        yield server
 
 
 def need_program(name: str) -> str:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_pacs import Act, FakePacs
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pynetdicom import build_context
@@ -18,6 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from covidnet_node.case import Result, ResultKind
 from covidnet_node.config import Destination
 from covidnet_node.deliver import Fate, Sent, Target, echo, send, target_of
+from tests.fake_pacs import Act, FakePacs
 
 SR = str(uid.Comprehensive3DSRStorage)
 SC = str(uid.SecondaryCaptureImageStorage)
