@@ -45,7 +45,11 @@ def write(folder: Path, text: str) -> Path:
         ("[receive]\nprot = 104", "receive.prot", "not a known key"),
         ("[receive]\nport = 70000", "receive.port", "65535"),
         ('[node]\nae_title = "THIS TITLE IS TOO LONG"', "node.ae_title", "16"),
-        ('[[admit.rules]]\naction = "admit"\nbody_part = "("', "admit.rules.0.body_part", "regular"),
+        (
+            '[[admit.rules]]\naction = "admit"\nbody_part = "("',
+            "admit.rules.0.body_part",
+            "regular",
+        ),
         ('[[destination]]\nname = "a"\nport = 1', "destination.0", "back_to_sender"),
         (
             '[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\n' * 2,
@@ -68,5 +72,5 @@ def test_a_mistake_names_file_key_and_remedy(
 
 
 def test_a_missing_file_says_where_to_start(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match="config/node.toml"):
+    with pytest.raises(BadConfig, match=r"config/node\.toml"):
         load_config(tmp_path / "absent.toml")

@@ -1,5 +1,6 @@
 """What came to the door: cases admitted and refused, and what never became a case."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
@@ -55,21 +56,19 @@ class Reception(Store):
         `what` is a fixed word of the caller's, `detail` e.g. the abstract syntax. Raises
         RetryLater.
         """
-        names = {
-            "calling_ae": calling_ae,
-            "peer": peer,
-            "what": what,
-            "detail": detail,
-        }
+        self.count_rejections(calling_ae, peer, [(what, detail)], now)
+
+    def count_rejections(
+        self, calling_ae: str, peer: str, kinds: Sequence[tuple[str, str]], now: datetime
+    ) -> None:
+        """Count (what, detail) of one association in one transaction. Raises RetryLater.
+
+        Some senders propose a hundred contexts each time; a commit for each would hold them up.
+        """
         with self._write() as connection:
-            if _count_again(connection, names, now):
-                return
-            kinds = connection.execute(select(func.count()).select_from(rejections)).scalar_one()
-            if kinds >= MOST_REJECTIONS:
-                names |= {"calling_ae": OTHERS, "peer": OTHERS, "detail": ""}
-                if _count_again(connection, names, now):
-                    return
-            connection.execute(insert(rejections).values(count=1, last_at=now, **names))
+            for what, detail in kinds:
+                names = {"calling_ae": calling_ae, "peer": peer, "what": what, "detail": detail}
+                _count_rejection(connection, names, now)
 
     def count(self, name: str, now: datetime, by: int = 1) -> None:
         """Add to a counter, e.g. of own results that came back. Raises RetryLater."""
@@ -91,6 +90,18 @@ def of_instance(key: InstanceKey) -> ColumnElement[bool]:
         cases.c.study_uid == key.study_uid,
         cases.c.state != State.REFUSED,
     )
+
+
+def _count_rejection(connection: Connection, names: dict[str, str], now: datetime) -> None:
+    """Count under its own name, or with the others once there are too many names."""
+    if _count_again(connection, names, now):
+        return
+    kinds = connection.execute(select(func.count()).select_from(rejections)).scalar_one()
+    if kinds >= MOST_REJECTIONS:
+        names = names | {"calling_ae": OTHERS, "peer": OTHERS, "detail": ""}
+        if _count_again(connection, names, now):
+            return
+    connection.execute(insert(rejections).values(count=1, last_at=now, **names))
 
 
 def _count_again(connection: Connection, names: dict[str, str], now: datetime) -> bool:
