@@ -5,6 +5,7 @@ own. Here each C-STORE request gets an `Incoming` as its data set, which writes,
 Whatever a client sends, no more than the allowed bytes are kept of it, in memory or on disk.
 """
 
+import errno
 import hashlib
 import struct
 from collections.abc import Callable
@@ -128,7 +129,9 @@ class Incoming(BytesIO):
 
 
 def _cannot_write(error: OSError) -> Refuse:
-    return Refuse(Reason.CANNOT_STORE, f"spool: {error.strerror}", status=_OUT_OF_RESOURCES)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = Reason.NO_SPACE if full else Reason.CANNOT_STORE
+    return Refuse(reason, f"spool: {error.strerror}", status=_OUT_OF_RESOURCES)
 
 
 class Opener(Protocol):

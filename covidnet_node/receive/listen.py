@@ -246,6 +246,15 @@ class Listener(ThreadedAssociationServer):
             log.warning("connection_refused", peer=str(client_address), reason="too many")
         return not full
 
+    def process_request(self, request: Request, client_address: Address) -> None:
+        """Start the thread of one client."""
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system has no thread left
+            with self._changed:
+                self._connections -= 1
+            raise
+
     def process_request_thread(self, request: Request, client_address: Address) -> None:
         """Serve one client in a thread of its own."""
         try:
