@@ -167,6 +167,19 @@ class Probabilities:
     pneumonia: float
     normal: float
 
+    def of(self, name: str) -> float:
+        """Probability of one class by its name: covid19, pneumonia or normal."""
+        return {"covid19": self.covid19, "pneumonia": self.pneumonia, "normal": self.normal}[name]
+
+    def called(self, covid19_threshold: float) -> str:
+        """Name the class that is called: COVID-19 from its threshold on, else the likelier other.
+
+        The one rule for report, picture and explanation, so that they cannot contradict.
+        """
+        if self.covid19 >= covid19_threshold:
+            return "covid19"
+        return "pneumonia" if self.pneumonia >= self.normal else "normal"
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -15,6 +15,7 @@ from pydicom.uid import (
 
 from covidnet_node.case import (
     Analysis,
+    Probabilities,
     Reason,
     ResultKind,
 )
@@ -81,6 +82,27 @@ def test_a_person_reads_finding_notice_and_notes_in_plain_text() -> None:
         "2026.1",
     ):
         assert expected in words
+
+
+@pytest.mark.parametrize(
+    ("likely", "threshold", "expected"),
+    [
+        (Probabilities(0.35, 0.2, 0.45), 0.3, codes.CONCLUSIONS["covid19"]),
+        (Probabilities(0.35, 0.2, 0.45), 0.5, codes.CONCLUSIONS["normal"]),
+        (Probabilities(0.3, 0.4, 0.3), 0.5, codes.CONCLUSIONS["pneumonia"]),
+    ],
+)
+def test_covid19_is_called_from_its_threshold_on(
+    likely: Probabilities, threshold: float, expected: Dataset
+) -> None:
+    document = report(
+        order(
+            analysis=replace(ANALYZED, probabilities=likely),
+            algorithm=replace(ALGORITHM, covid19_threshold=threshold),
+        )
+    )
+    assert named(document, "121071")[0].ConceptCodeSequence[0].CodeValue == expected.CodeValue
+    assert expected.CodeMeaning.split(";")[0] in named(document, "121111")[0].TextValue
 
 
 def test_an_inconclusive_report_concludes_nothing() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from covidnet_node.case import Algorithm, Analysis, Outcome, Probabilities, Reason
+from covidnet_node.case import Algorithm, Analysis, Outcome, Reason
 from covidnet_node.intended_use import CLASSES, FINDINGS, NOTICE, PRODUCT
 
 Picture = NDArray[np.uint8]
@@ -98,16 +98,8 @@ def _belief(analysis: Analysis) -> float:
         return 0.0
     if analysis.explanation.target == "normal":
         return 0.0
-    share = _of(analysis.probabilities, analysis.explanation.target)
+    share = analysis.probabilities.of(analysis.explanation.target)
     return min(max((share - _UNLIKELY) / (_LIKELY - _UNLIKELY), 0.0), 1.0)
-
-
-def _of(probabilities: Probabilities, name: str) -> float:
-    return {
-        "covid19": probabilities.covid19,
-        "pneumonia": probabilities.pneumonia,
-        "normal": probabilities.normal,
-    }[name]
 
 
 def _blend(display: Picture, opacity: Share, strength: Share) -> Picture:
@@ -171,7 +163,7 @@ def _draw_scale(
 
 
 def _lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
-    lines = [_Line(f"{PRODUCT} AI. {NOTICE}", _ALARM), *_answer(analysis)]
+    lines = [_Line(f"{PRODUCT} AI. {NOTICE}", _ALARM), *_answer(analysis, algorithm)]
     key = []
     if _belief(analysis) == 0:
         key.append("No color drawn: no likely pattern to point at")
@@ -184,17 +176,18 @@ def _lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
     return [_Line(_ascii(line.words), line.color, line.scale) for line in lines]
 
 
-def _answer(analysis: Analysis) -> list[_Line]:
+def _answer(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
     """Say the conclusion, or that there is none, and the probabilities."""
     lines = []
     if analysis.outcome is Outcome.INCONCLUSIVE:
         why = "" if analysis.reason is None else _WHY.get(analysis.reason, analysis.reason.value)
         lines.append(_Line(f"INCONCLUSIVE: no conclusion ({why.replace('_', ' ')})", _ALARM, 1.25))
-    elif analysis.explanation is not None:
-        lines.append(_Line(FINDINGS[analysis.explanation.target], _TEXT, 1.25))
+    elif analysis.probabilities is not None:
+        finding = FINDINGS[analysis.probabilities.called(algorithm.covid19_threshold)]
+        lines.append(_Line(finding, _TEXT, 1.25))
     if analysis.probabilities is not None:
         likely = analysis.probabilities
-        shares = [f"{_SHORT[name]} {_percent(_of(likely, name))}" for name in CLASSES]
+        shares = [f"{_SHORT[name]} {_percent(likely.of(name))}" for name in CLASSES]
         lines.append(_Line(", ".join(shares), _TEXT))
     return lines
 

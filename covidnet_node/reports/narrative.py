@@ -6,7 +6,7 @@ ASCII throughout, so that it reads the same under any character set of the sourc
 
 import unicodedata
 
-from covidnet_node.case import Algorithm, Analysis, Outcome, Probabilities
+from covidnet_node.case import Algorithm, Analysis, Outcome
 from covidnet_node.intended_use import CLASSES, FINDINGS, NOTICE, PRODUCT, STATEMENT
 from covidnet_node.reports.codes import reason_words
 from covidnet_node.reports.order import Order
@@ -19,28 +19,10 @@ CLASS_WORDS = {
 
 
 def called(analysis: Analysis, algorithm: Algorithm) -> str | None:
-    """Name the class the ensemble calls, None where there is no conclusion.
-
-    The explained class is the called one. Without an explanation: COVID-19 from its threshold
-    on, else the likelier of the other two.
-    """
+    """Name the class the ensemble calls, None where there is no conclusion."""
     if analysis.outcome is not Outcome.ANALYZED or analysis.probabilities is None:
         return None
-    if analysis.explanation is not None:
-        return analysis.explanation.target
-    likely = analysis.probabilities
-    if likely.covid19 >= algorithm.covid19_threshold:
-        return "covid19"
-    return "pneumonia" if likely.pneumonia >= likely.normal else "normal"
-
-
-def of_class(probabilities: Probabilities, name: str) -> float:
-    """Probability of one class by its name, 0 to 1."""
-    return {
-        "covid19": probabilities.covid19,
-        "pneumonia": probabilities.pneumonia,
-        "normal": probabilities.normal,
-    }[name]
+    return analysis.probabilities.called(algorithm.covid19_threshold)
 
 
 def summary(order: Order) -> str:
@@ -49,7 +31,7 @@ def summary(order: Order) -> str:
     analysis = order.analysis
     if analysis.probabilities is not None and analysis.outcome is not Outcome.NOT_ANALYZED:
         likely = analysis.probabilities
-        shares = ", ".join(f"{CLASS_WORDS[name]} {percent(of_class(likely, name))}"
+        shares = ", ".join(f"{CLASS_WORDS[name]} {percent(likely.of(name))}"
                            for name in CLASSES)  # fmt: skip
         lines.append(f"Probabilities: {shares}.")
         lines.extend(_members(analysis))
@@ -96,7 +78,7 @@ def _conclusion(order: Order) -> str:
 def _members(analysis: Analysis) -> list[str]:
     said = []
     for member in analysis.members:
-        shares = [percent(of_class(member.probabilities, name)) for name in CLASSES]
+        shares = [percent(member.probabilities.of(name)) for name in CLASSES]
         said.append(f"{member.name}: {', '.join(shares)}")
     lines = [f"Members (same order): {'; '.join(said)}."] if said else []
     if analysis.disagreement is not None:

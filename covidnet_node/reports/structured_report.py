@@ -188,10 +188,10 @@ def _classes(order: Order, evidence: Dataset) -> list[MeasurementsAndQualitative
         return []
     groups = []
     for name in CLASSES:
-        share = narrative.of_class(analysis.probabilities, name)
+        share = analysis.probabilities.of(name)
         measured = [_percentage(codes.CERTAINTY, share)]
         for member in analysis.members:
-            share = narrative.of_class(member.probabilities, name)
+            share = member.probabilities.of(name)
             version = "" if order.algorithm is None else order.algorithm.version
             who = AlgorithmIdentification(
                 name=narrative.ascii_text(member.name), version=version or "unknown"
