@@ -3,7 +3,8 @@
 -- orthanc.json, with the node's own AE title, address and port:
 --
 --   "LuaScripts" : [ "/etc/orthanc/orthanc-autoroute.lua" ],
---   "DicomModalities" : { "covidnet" : [ "COVIDNET", "10.0.0.5", 11112 ] }
+--   "DicomModalities" : { "covidnet" : [ "COVIDNET", "10.0.0.5", 11112 ] },
+--   "JobsHistorySize" : 1000       -- how many ended jobs, failed ones too, Orthanc remembers
 --
 -- The node sends its results to Orthanc by itself: node.toml needs a [[destination]] with
 -- Orthanc's AE title, address and DICOM port.
@@ -26,8 +27,10 @@ function OnStoredInstance(instanceId, tags, metadata, origin)
    end
 
    if CLASSES[tags['SOPClassUID']] ~= nil then
-      -- Orthanc does this in the background. A job that failed because the node was down is kept
-      -- and can be run again: POST /jobs/{id}/resubmit.
-      SendToModality(instanceId, NODE)
+      -- A job of its own for each image, run in the background. SendToModality() would be shorter,
+      -- but what it cannot send it only logs; a failed job is kept and can be run again:
+      -- POST /jobs/{id}/resubmit.
+      local job = { Resources = { instanceId }, Asynchronous = true }
+      RestApiPost('/modalities/' .. NODE .. '/store', DumpJson(job))
    end
 end

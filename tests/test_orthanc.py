@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from pynetdicom import AE
 
 from covidnet_node.phantom import phantom_dataset
-from covidnet_node.reports.results import encode
+from covidnet_node.reports.results import build_results, encode
 from tests.conftest import need_program
+from tests.fake_pacs import FakePacs
 from tests.node import NodeProcess, running_node, wait_until
+from tests.orders import order
 from tests.real_pacs import Orthanc
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "orthanc-autoroute.lua"
@@ -22,10 +25,40 @@ def kinds(stored: list[Dataset]) -> Counter[tuple[str, str]]:
     return Counter((each.StudyInstanceUID, each.SOPClassUID) for each in stored)
 
 
+def store(orthanc: Orthanc, image: Dataset, calling_ae: str) -> None:
+    """C-STORE of one image to Orthanc."""
+    ae = AE(calling_ae)
+    ae.add_requested_context(image.SOPClassUID, image.file_meta.TransferSyntaxUID)
+    association = ae.associate("127.0.0.1", orthanc.port, ae_title=orthanc.ae_title)
+    assert association.send_c_store(image).Status == 0
+    association.release()
+
+
 def routed(orthanc: Orthanc) -> list[str]:
     """State of each of Orthanc's jobs that send to the node."""
     jobs = orthanc.json("/jobs?expand")
     return [job["State"] for job in jobs if job["Type"] == "DicomModalityStore"]
+
+
+@pytest.mark.orthanc
+def test_the_script_routes_images_and_nothing_else(tmp_path: Path) -> None:
+    orthanc = Orthanc(need_program("Orthanc"), tmp_path)
+    orthanc.scripts = [SCRIPT]
+    side = {"rows": 256, "columns": 256}
+    images = [phantom_dataset(1, **side), phantom_dataset(2, modality="DX", **side)]
+    with FakePacs(ae_title="COVIDNET") as listener, orthanc:
+        orthanc.add_modality("covidnet", "COVIDNET", listener.port)
+        for built in build_results(order()):
+            orthanc.upload(encode(built.dataset))
+        for image in images:
+            orthanc.upload(encode(image))
+        store(orthanc, phantom_dataset(3, **side), "COVIDNET")
+        store(orthanc, phantom_dataset(4, **side), "MODALITY")
+        listener.wait_for(3, 30)
+        wait_until(lambda: routed(orthanc) == ["Success"] * 3, 30, "Orthanc's jobs to end")
+        assert len(orthanc.stored()) == 6
+    wanted = {each.SOPInstanceUID for each in (*images, phantom_dataset(4, **side))}
+    assert {each.uid for each in listener.stored} == wanted
 
 
 @pytest.mark.orthanc
@@ -37,7 +70,7 @@ def test_images_stored_in_orthanc_get_report_and_heatmap(tmp_path: Path) -> None
     ]
     orthanc = Orthanc(need_program("Orthanc"), tmp_path)
     orthanc.scripts = [SCRIPT]
-    with orthanc, running_node(tmp_path / "node", [destination(orthanc)]) as node:
+    with orthanc, running_node(tmp_path, [destination(orthanc)]) as node:
         orthanc.add_modality("covidnet", "COVIDNET", node.port)
         for image in images:
             orthanc.upload(encode(image))
@@ -57,7 +90,7 @@ def test_results_sent_to_the_node_by_hand_are_dropped(tmp_path: Path) -> None:
     image = phantom_dataset(3, "lobar", rows=512, columns=512)
     with (
         Orthanc(need_program("Orthanc"), tmp_path) as orthanc,
-        running_node(tmp_path / "node", [destination(orthanc)]) as node,
+        running_node(tmp_path, [destination(orthanc)]) as node,
     ):
         orthanc.add_modality("covidnet", "COVIDNET", node.port)
         orthanc.upload(encode(image))
