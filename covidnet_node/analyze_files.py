@@ -104,7 +104,7 @@ def _answer_dicom(file: Path, stem: Path, config: Config, medicine: Medicine) ->
     except (NotAnalyzed, RetryLater) as verdict:
         return Answer(str(file), None, not_analyzed(verdict.reason, verdict.detail, None))
     uid = str(header.get("SOPInstanceUID", "")) or None
-    today = datetime.now(UTC)
+    today = datetime.now(UTC).astimezone()
     admission = admit(header, str(header.get("SOPClassUID", "")), "", config.admit, today.date())
     if not admission.admitted:
         reason = admission.reason or Reason.NO_RULE

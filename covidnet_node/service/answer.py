@@ -153,7 +153,8 @@ class Answerer:
         header = read_source(self.spool.source(case.id))
         return Source(
             header=header,
-            content_at=case.content_at or case.received.received_at,
+            # In the zone of this machine: what a source without a zone of its own is read in.
+            content_at=(case.content_at or case.received.received_at).astimezone(),
             pixel_digest=picture.pixel_digest if picture else case.received.sha256,
             identity_digest=picture.identity_digest if picture else identity_digest(header),
             notes=case.admission.notes,
