@@ -1,0 +1,166 @@
+"""The medicine on one page: an image becomes an answer.
+
+look → segment → crop → classify → explain → say how sure. Every way out is an Analysis: what
+cannot be read or trusted is answered "not analyzed" or "inconclusive", never left silent.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from covidnet_node.case import Analysis, Explanation, Outcome, Reason
+from covidnet_node.errors import NotAnalyzed
+from covidnet_node.explain.gradcam import Viewpoint, energy_in_lungs, grad_cam
+from covidnet_node.imaging.decode import decode
+from covidnet_node.imaging.digest import identity_digest, pixel_digest
+from covidnet_node.imaging.display import to_display
+from covidnet_node.imaging.picture import open_picture
+from covidnet_node.imaging.prepare import Crop, crop_lungs, mask_to_source, segmenter_input
+from covidnet_node.intended_use import CLASSES
+from covidnet_node.models.classify import Classification, classify, input_tensor, vector
+from covidnet_node.models.manifest import Manifest
+from covidnet_node.models.networks import Networks
+from covidnet_node.models.segment import segment
+
+INVERTED = "The film was shown as its negative; it was analyzed with its contrast turned back."
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a reader sees it, before any network has."""
+
+    display: NDArray[np.uint8]
+    """(rows, columns), 0 black to 255 white."""
+    pixel_digest: str
+    identity_digest: str
+    """Empty for a PNG or JPEG, which says nothing of a patient."""
+    notes: tuple[str, ...]
+    """What was repaired in the display attributes, for the report."""
+    seconds: float
+    """Decoding and display pipeline."""
+
+
+def look(dataset: Dataset) -> Picture:
+    """Decode a DICOM image and show it as a monitor would; raises NotAnalyzed."""
+    started = perf_counter()
+    # Before decoding, which interprets some of the raw elements that the digest covers.
+    identity = identity_digest(dataset)
+    stored = decode(dataset)
+    shown = to_display(dataset, stored)
+    digest = pixel_digest(stored)
+    return Picture(shown.image, digest, identity, shown.notes, perf_counter() - started)
+
+
+def look_at_picture(path: Path) -> Picture:
+    """Open a PNG or JPEG file; raises NotAnalyzed."""
+    started = perf_counter()
+    display = open_picture(path)
+    return Picture(display, pixel_digest(display), "", (), perf_counter() - started)
+
+
+def analyze(picture: Picture, networks: Networks) -> Analysis:
+    """Answer one image.
+
+    Raises RetryLater when the device is out of memory; everything else is an answer.
+    """
+    try:
+        return _analyze(picture, networks)
+    except NotAnalyzed as verdict:
+        return not_analyzed(verdict.reason, verdict.detail, picture)
+
+
+def not_analyzed(reason: Reason, detail: str, picture: Picture | None) -> Analysis:
+    """The answer without probabilities; `picture` is None if there is nothing to show."""
+    decoding = picture.seconds if picture else 0.0
+    return Analysis(
+        outcome=Outcome.NOT_ANALYZED,
+        reason=reason,
+        detail=detail,
+        display=picture.display if picture else None,
+        notes=picture.notes if picture else (),
+        seconds={"decode": decoding, "total": decoding},
+    )
+
+
+def _analyze(picture: Picture, networks: Networks) -> Analysis:
+    manifest, display = networks.manifest, picture.display
+    watch = _Watch(picture.seconds)
+    found = segment(networks, segmenter_input(display, manifest.segmenter.side))
+    watch.lap("segment")
+    if not found.plausible:
+        raise NotAnalyzed(Reason.NO_PLAUSIBLE_LUNGS, found.remark)
+    lungs = mask_to_source(found.mask, (display.shape[0], display.shape[1]))
+    crop = crop_lungs(display, lungs, manifest.crop)
+    answer = classify(networks, [crop.image])[0]
+    watch.lap("classify")
+    explanation = _explain(networks, crop, answer, lungs)
+    watch.lap("explain")
+    reason, detail = _doubt(answer, manifest)
+    return Analysis(
+        outcome=Outcome.INCONCLUSIVE if reason else Outcome.ANALYZED,
+        reason=reason,
+        detail=detail,
+        display=display,
+        lungs=lungs,
+        lung_area_fraction=found.area_fraction,
+        probabilities=answer.probabilities,
+        members=answer.members,
+        disagreement=answer.disagreement,
+        out_of_distribution=answer.out_of_distribution,
+        explanation=explanation,
+        notes=(*picture.notes, INVERTED) if crop.inverted else picture.notes,
+        seconds=watch.total(),
+    )
+
+
+def _explain(
+    networks: Networks, crop: Crop, answer: Classification, lungs: NDArray[np.bool_]
+) -> Explanation:
+    """Where the ensemble looked for its most probable class, over the whole source image.
+
+    A member counts by its weight and by how much it believes in that class.
+    """
+    views = [
+        Viewpoint(network, network.trunk, entry.weight * vector(said.probabilities)[answer.top])
+        for network, entry, said in zip(
+            networks.members, networks.manifest.members, answer.members, strict=True
+        )
+    ]
+    raw = grad_cam(views, input_tensor(crop.image[None], networks.device), answer.top)
+    heatmap = crop.to_source(raw)
+    return Explanation(heatmap, CLASSES[answer.top], energy_in_lungs(heatmap, lungs))
+
+
+def _doubt(answer: Classification, manifest: Manifest) -> tuple[Reason | None, str]:
+    """Why there is no conclusion; far from the training data outranks what was then said."""
+    ensemble, score = manifest.ensemble, answer.out_of_distribution
+    if score > manifest.distance.limit:
+        words = f"score {score:.3f}, limit {manifest.distance.limit:.3f}"
+        return Reason.OUT_OF_DISTRIBUTION, words
+    if answer.disagreement > ensemble.most_disagreement:
+        words = f"disagreement {answer.disagreement:.2f}, limit {ensemble.most_disagreement:.2f}"
+        return Reason.MEMBERS_DISAGREE, words
+    if answer.confidence < ensemble.least_confidence:
+        words = f"top class {answer.confidence:.2f}, needed {ensemble.least_confidence:.2f}"
+        return Reason.LOW_CONFIDENCE, words
+    return None, ""
+
+
+class _Watch:
+    """Seconds per stage."""
+
+    def __init__(self, decoding: float) -> None:
+        self._laps = {"decode": decoding}
+        self._last = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = perf_counter()
+        self._laps[stage] = now - self._last
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        return self._laps | {"total": sum(self._laps.values())}

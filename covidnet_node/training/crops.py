@@ -1,0 +1,78 @@
+"""Cut the lungs out of every film once, with the trained segmenter, as the node would.
+
+Films whose lungs are implausible are left out: the node would not classify them either.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from covidnet_node.imaging.prepare import crop_lungs, mask_to_source, segmenter_input
+from covidnet_node.models.nets import build_segmenter, to_device
+from covidnet_node.models.segment import judge_lungs, lung_probabilities
+from covidnet_node.training.dataset import Folder, Split
+from covidnet_node.training.recipe import Recipe
+
+FILE = "crops.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """All prepared films, in the order of `ids`."""
+
+    ids: tuple[str, ...]
+    """`source/id`"""
+    lungs: NDArray[np.uint8]
+    """(n, side, side): lung crops, everything outside at mid-gray."""
+    inside: NDArray[np.bool_]
+    """(n, side, side): what is not outside."""
+    whole: NDArray[np.uint8]
+    """(n, side, side): the uncropped films."""
+
+
+def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
+    """Segment and crop every frontal film into runs/crops.npz."""
+    torch.set_num_threads(recipe.threads)
+    network = build_segmenter(recipe.segmenter.architecture)
+    state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)
+    network.load_state_dict(state)
+    to_device(network, torch.device("cpu"))
+    side = recipe.crop.side
+    ids, lungs, inside, whole = [], [], [], []
+    for film in track([f for f in data.films if f.split is not Split.NONE], "crops"):
+        display = data.display(film)
+        square = segmenter_input(display, recipe.segmenter.side)
+        probabilities = lung_probabilities(network, square[None], torch.device("cpu"))[0]
+        found = judge_lungs(probabilities, recipe.lungs)
+        if not found.plausible:
+            continue
+        crop = crop_lungs(display, mask_to_source(found.mask, display.shape), recipe.crop)
+        ids.append(f"{film.source}/{film.id}")
+        lungs.append(np.round(crop.image * 255).astype(np.uint8))
+        inside.append(crop.inside)
+        whole.append(np.round(segmenter_input(display, side) * 255).astype(np.uint8))
+    crops = Crops(tuple(ids), np.stack(lungs), np.stack(inside), np.stack(whole))
+    np.savez(
+        runs / FILE, ids=np.array(ids), lungs=crops.lungs, inside=crops.inside, whole=crops.whole
+    )
+    return crops
+
+
+def load_crops(runs: Path) -> Crops:
+    """Read what cut_crops wrote."""
+    with np.load(runs / FILE) as saved:
+        return Crops(
+            tuple(str(name) for name in saved["ids"]),
+            saved["lungs"],
+            saved["inside"],
+            saved["whole"],
+        )
+
+
+def prepared(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Saved crops as the networks take them: 0 to 1."""
+    return np.divide(pictures, 255, dtype=np.float32)

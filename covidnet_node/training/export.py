@@ -1,0 +1,159 @@
+"""Write the weights folder that the node runs: safetensors in half precision and a manifest."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from covidnet_node.intended_use import CLASSES
+from covidnet_node.models.classify import member_outputs
+from covidnet_node.models.manifest import FILE, FORMAT, Manifest, Metric, load_manifest
+from covidnet_node.models.networks import load_networks
+from covidnet_node.training.calibrate import Calibration, distance_tensors, load_calibration
+from covidnet_node.training.classifier import load_member
+from covidnet_node.training.crops import load_crops, prepared
+from covidnet_node.training.dataset import Folder
+from covidnet_node.training.recipe import Recipe
+
+HALF_PRECISION_LIMIT = 1e-3
+"""Largest change of a probability that storing weights in half precision may cause."""
+
+LICENCE = (
+    "Non-commercial research only. Trained on public images under mixed terms, some of them "
+    "non-commercial (CC BY-NC-SA, RSNA challenge); see sources."
+)
+SOURCES = (
+    "Cohen et al., covid-chestxray-dataset: per image CC BY, CC BY-NC-SA, CC BY-NC-ND or none",
+    "COVID-CXNet (Haghanifar et al.): CC BY 4.0, single images from their publishers",
+    "COVID-19 image repository, Hannover Medical School: CC BY 3.0",
+    "Kermany et al. 2018, pediatric chest X-rays (pretraining only): CC BY 4.0",
+    "NIH ChestX-ray14 (Wang et al. 2017): free use with credit to the NIH Clinical Center",
+    "COVID-19 Radiography Database (Chowdhury 2020, Rahman 2021): research use",
+    "NLM Shenzhen set: research use; masks (Stirenko et al.) CC BY-NC-SA 4.0",
+    "Lung outlines of Cohen's images: V7 Labs and GeneralBlockchain, CC BY 4.0",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the weights are called and what a reader must know of them."""
+
+    name: str
+    version: str
+    """At most 16 characters."""
+    provisional: bool
+    notice: str
+
+
+def export_weights(
+    data: Folder,
+    runs: Path,
+    folder: Path,
+    recipe: Recipe,
+    label: Label,
+    metrics: tuple[Metric, ...] = (),
+) -> Manifest:
+    """Write everything the node needs into `folder` and read it back as the node would.
+
+    Raises ValueError if half precision would change a probability by more than 1e-3.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    calibration = load_calibration(runs)
+    state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)
+    files = {"segmenter": _write(folder / "segmenter.safetensors", state, half=True)}
+    for member in recipe.members:
+        state = load_member(runs, member.name, recipe).state_dict()
+        path = folder / f"member-{member.name.lower()}.safetensors"
+        files[member.name] = _write(path, state, half=True)
+    tensors = distance_tensors(calibration.distance)
+    files["distance"] = _write(folder / "distance.safetensors", tensors, half=False)
+    text = _manifest(data, recipe, label, calibration, files, metrics)
+    (folder / FILE).write_text(text, encoding="utf-8")
+    manifest = load_manifest(folder)
+    _check_precision(manifest, folder, runs, recipe)
+    return manifest
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], *, half: bool) -> dict[str, str]:
+    """Save, and return the manifest's two keys of the file."""
+    stored = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in tensors.items()
+    }
+    save_file(stored, path)
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _manifest(
+    data: Folder,
+    recipe: Recipe,
+    label: Label,
+    calibration: Calibration,
+    files: Mapping[str, dict[str, str]],
+    metrics: tuple[Metric, ...],
+) -> str:
+    head = {"format": FORMAT, "classes": list(CLASSES)} | asdict(label)
+    head |= {
+        "licence": LICENCE,
+        "sources": list(SOURCES),
+        "data_sha256": data.sha256,
+        "code_version": importlib.metadata.version("covidnet-node"),
+    }
+    segmenter = {"architecture": recipe.segmenter.architecture, "side": recipe.segmenter.side}
+    ensemble = {
+        "temperature": calibration.temperature,
+        "covid19_threshold": calibration.covid19_threshold,
+        "least_confidence": recipe.limits.least_confidence,
+        "most_disagreement": calibration.most_disagreement,
+        "calibration": "one temperature on validation data",
+    }
+    distance = files["distance"] | {"limit": recipe.limits.distance_limit}
+    members = [
+        {"name": member.name, "architecture": member.architecture, "weight": weight}
+        | files[member.name]
+        for member, weight in zip(recipe.members, _equal(len(recipe.members)), strict=True)
+    ]
+    parts = [
+        "# Written by `covidnet-node train export`. Every file is verified by its hash at start.",
+        _table("", head),
+        _table("[segmenter]", segmenter | files["segmenter"]),
+        _table("[lungs]", asdict(recipe.lungs)),
+        _table("[crop]", asdict(recipe.crop)),
+        *(_table("[[member]]", member) for member in members),
+        _table("[ensemble]", ensemble),
+        _table("[distance]", distance),
+        *(_table("[[metric]]", asdict(metric)) for metric in metrics),
+    ]
+    return "\n\n".join(parts).replace("\n\n\n", "\n\n") + "\n"
+
+
+def _equal(count: int) -> list[float]:
+    return [1.0 / count] * count
+
+
+def _table(heading: str, values: Mapping[str, object]) -> str:
+    """A TOML table of plain values: JSON's scalars and lists are TOML's."""
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return "\n".join([heading, *lines] if heading else lines)
+
+
+def _check_precision(manifest: Manifest, folder: Path, runs: Path, recipe: Recipe) -> None:
+    crops = prepared(load_crops(runs).lungs[:256])
+    trained = [load_member(runs, member.name, recipe) for member in recipe.members]
+    shipped = load_networks(manifest, folder, "cpu").members
+    answers = [
+        torch.softmax(
+            member_outputs(members, crops, torch.device("cpu"))[0] / manifest.ensemble.temperature,
+            dim=-1,
+        )
+        for members in (trained, shipped)
+    ]
+    change = float((answers[0] - answers[1]).abs().max())
+    if change > HALF_PRECISION_LIMIT:
+        raise ValueError(f"half precision changes a probability by {change:.4f}")

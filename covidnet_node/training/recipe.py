@@ -1,0 +1,102 @@
+"""recipe.toml as frozen dataclasses: the one config of training."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from covidnet_node.case import CropRecipe
+from covidnet_node.errors import BadConfig
+from covidnet_node.models.manifest import LungLimits
+
+SHIPPED = Path(__file__).with_name("recipe.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How long and how hard one network is trained."""
+
+    batch: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterRecipe:
+    """What is trained to find the lungs."""
+
+    architecture: str
+    side: int
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecipe:
+    """One network of the ensemble."""
+
+    name: str
+    architecture: str
+    pretrained_on: str
+    """`whole` images or `lungs`: on what it learned pneumonia first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When the ensemble does not conclude."""
+
+    least_confidence: float
+    disagreement_quantile: float
+    distance_limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All of recipe.toml."""
+
+    seed: int
+    threads: int
+    segmenter: SegmenterRecipe
+    crop: CropRecipe
+    pretrain: Stage
+    classifier: Stage
+    members: tuple[MemberRecipe, ...]
+    lungs: LungLimits
+    limits: Limits
+
+    def member(self, name: str) -> MemberRecipe:
+        """The member of that name; raises BadConfig."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise BadConfig("recipe.toml", "member", f"has none named {name!r}")
+
+
+def load_recipe(path: Path = SHIPPED) -> Recipe:
+    """Read the recipe; raises BadConfig naming file, key and remedy."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        segmenter = raw["segmenter"]
+        return Recipe(
+            seed=raw["seed"],
+            threads=raw["threads"],
+            segmenter=SegmenterRecipe(
+                segmenter["architecture"], segmenter["side"], _stage(segmenter)
+            ),
+            crop=CropRecipe(**raw["crop"]),
+            pretrain=_stage(raw["pretrain"]),
+            classifier=_stage(raw["classifier"]),
+            members=tuple(MemberRecipe(**member) for member in raw["member"]),
+            lungs=LungLimits(**raw["lungs"]),
+            limits=Limits(**raw["limits"]),
+        )
+    except OSError as error:
+        raise BadConfig(str(path), "file", f"cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(str(path), "file", f"is not valid TOML: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise BadConfig(str(path), str(error), "is missing or unknown; see recipe.toml") from error
+
+
+def _stage(table: dict[str, Any]) -> Stage:
+    return Stage(**{field.name: table[field.name] for field in fields(Stage)})

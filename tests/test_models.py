@@ -1,0 +1,224 @@
+"""The weights manifest, the networks, segmentation and classification."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_medicine import drawn_chest, sighted, tiny_weights
+
+from covidnet_node.case import Reason
+from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.imaging.prepare import segmenter_input
+from covidnet_node.models.classify import classify, vector
+from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.models.networks import load_networks
+from covidnet_node.models.segment import judge_lungs, segment
+from covidnet_node.training.recipe import load_recipe
+
+LIMITS = load_recipe().lungs
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return tiny_weights(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def copy(weights, tmp_path):
+    return shutil.copytree(weights, tmp_path / "weights")
+
+
+def change(folder, old, new):
+    path = folder / "manifest.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_the_manifest_names_the_algorithm(weights):
+    algorithm = load_manifest(weights).algorithm
+    assert (algorithm.name, algorithm.version) == ("Tiny", "0.0-tiny")
+    assert len(algorithm.digest) == 64
+    assert algorithm.notice == "For tests only"
+
+
+def test_any_change_of_the_manifest_is_another_algorithm(weights, copy):
+    change(copy, "For tests only", "For tests alone")
+    assert load_manifest(copy).algorithm.digest != load_manifest(weights).algorithm.digest
+
+
+def test_a_file_that_is_not_the_manifests_refuses(copy):
+    file = copy / "member-b.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BadConfig, match=r"member-b\.safetensors: sha256"):
+        load_manifest(copy)
+
+
+def test_a_missing_file_refuses(copy):
+    (copy / "distance.safetensors").unlink()
+    with pytest.raises(BadConfig, match=r"distance\.safetensors"):
+        load_manifest(copy)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("format = 1", "format = 2", "format"),
+        ('"covid19", "pneumonia"', '"pneumonia", "covid19"', "classes"),
+        ("temperature =", "temprature =", "temprature"),
+        ("least_trust = ", "least_trust = = ", "TOML"),
+        ("[crop]", "[cropped]", "crop"),
+        ('file = "segmenter.safetensors"', 'file = "../segmenter.safetensors"', "beside"),
+    ],
+)
+def test_a_wrong_manifest_is_named(copy, old, new, complaint):
+    change(copy, old, new)
+    with pytest.raises(BadConfig, match=complaint):
+        load_manifest(copy)
+
+
+def test_no_manifest_at_all(tmp_path):
+    with pytest.raises(BadConfig, match="cannot be read"):
+        load_manifest(tmp_path)
+    assert weights_folder(tmp_path) == tmp_path
+
+
+def test_the_manifest_is_read_without_torch():
+    program = "import sys, covidnet_node.models.manifest; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("known", ["unet-mobilenetv3_small", "shufflenet_v2_x1_0"])
+def test_an_unknown_architecture_refuses(copy, known):
+    change(copy, known, "vgg99")
+    with pytest.raises(BadConfig, match="vgg99"):
+        load_networks(load_manifest(copy), copy, "cpu")
+
+
+def test_weights_of_another_architecture_refuse(copy):
+    change(copy, "shufflenet_v2_x1_0", "mobilenet_v3_small")
+    with pytest.raises(BadConfig, match="do not fit"):
+        load_networks(load_manifest(copy), copy, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 8, reason="has that many GPUs")
+def test_a_gpu_that_is_not_there_refuses(weights):
+    with pytest.raises(BadConfig, match="cuda:9"):
+        load_networks(load_manifest(weights), weights, "cuda:9")
+
+
+def probabilities_of(mask):
+    return np.stack([np.where(mask, 0.97, 0.02)] * 2).astype(np.float32)
+
+
+def test_two_lungs_are_plausible():
+    _, mask = drawn_chest(96, 96)
+    lungs = judge_lungs(probabilities_of(mask), LIMITS)
+    assert lungs.plausible, lungs.remark
+    assert lungs.area_fraction == pytest.approx(mask.mean())
+
+
+def test_crumbs_and_holes_are_cleaned():
+    _, mask = drawn_chest(96, 96)
+    spoiled = mask.copy()
+    spoiled[2:5, 2:5] = True
+    spoiled[48:52, 24:28] = False
+    assert np.array_equal(judge_lungs(probabilities_of(spoiled), LIMITS).mask, mask)
+
+
+def test_lungs_that_touch_are_still_two():
+    _, mask = drawn_chest(96, 96)
+    joined = mask.copy()
+    joined[40:48] = mask.any(axis=0)[None]
+    joined[40:48, 24:72] = True
+    assert judge_lungs(probabilities_of(joined), LIMITS).plausible
+
+
+def _ellipse(x, y, wide, high):
+    down, across = np.mgrid[0:96, 0:96] / 96
+    return ((across - x) / wide) ** 2 + ((down - y) / high) ** 2 < 1
+
+
+IMPLAUSIBLE = {
+    "nothing": np.zeros((96, 96), np.bool_),
+    "everything": np.ones((96, 96), np.bool_),
+    "one lung": _ellipse(0.3, 0.5, 0.15, 0.35),
+    "one large region": _ellipse(0.5, 0.5, 0.35, 0.35),
+    "a small second": _ellipse(0.3, 0.5, 0.17, 0.35) | _ellipse(0.75, 0.4, 0.06, 0.1),
+    "one above the other": _ellipse(0.25, 0.25, 0.12, 0.2) | _ellipse(0.75, 0.75, 0.12, 0.2),
+    "bands": _ellipse(0.27, 0.5, 0.22, 0.12) | _ellipse(0.75, 0.5, 0.22, 0.12),
+    "tiny": _ellipse(0.3, 0.5, 0.05, 0.1) | _ellipse(0.7, 0.5, 0.05, 0.1),
+    "at the edges": _ellipse(0.0, 0.5, 0.2, 0.5) | _ellipse(1.0, 0.5, 0.2, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", IMPLAUSIBLE)
+def test_what_cannot_be_lungs_is_said_so(name):
+    lungs = judge_lungs(probabilities_of(IMPLAUSIBLE[name]), LIMITS)
+    assert not lungs.plausible
+    assert lungs.remark
+
+
+def test_doubt_is_said():
+    _, mask = drawn_chest(96, 96)
+    assert not judge_lungs(probabilities_of(mask) * 0.55, LIMITS).plausible
+    contradiction = probabilities_of(mask)
+    contradiction[1] = 0.0
+    assert not judge_lungs(contradiction, LIMITS).plausible
+
+
+def test_segment_finds_what_was_drawn(weights):
+    networks = sighted(weights)
+    display, true = drawn_chest()
+    found = segment(networks, segmenter_input(display, 64))
+    assert found.plausible, found.remark
+    assert found.area_fraction == pytest.approx(true.mean(), abs=0.03)
+
+
+def test_classification_is_calibrated_and_repeatable(weights):
+    networks = sighted(weights)
+    crops = [np.random.default_rng(n).random((64, 64), np.float32) for n in range(3)]
+    first, second = classify(networks, crops), classify(networks, crops)
+    assert first == second
+    for answer in first:
+        parts = [vector(answer.probabilities), *(vector(m.probabilities) for m in answer.members)]
+        assert all(part.sum() == pytest.approx(1.0, abs=1e-9) for part in parts)
+        assert np.allclose(parts[0], np.mean(parts[1:], axis=0))
+        assert answer.disagreement == pytest.approx(np.abs(parts[1] - parts[2]).sum() / 2)
+        assert 0.0 <= answer.out_of_distribution <= 1.0
+        assert answer.confidence == parts[0][answer.top] == parts[0].max()
+    assert [member.name for member in first[0].members] == ["A", "B"]
+    assert classify(networks, []) == ()
+
+
+def test_a_batch_answers_as_one_by_one(weights):
+    networks = sighted(weights)
+    crops = [np.random.default_rng(n).random((64, 64), np.float32) for n in range(3)]
+    together = classify(networks, crops)
+    alone = [classify(networks, [crop])[0] for crop in crops]
+    for one, other in zip(together, alone, strict=True):
+        assert vector(one.probabilities) == pytest.approx(vector(other.probabilities), abs=1e-5)
+
+
+def test_far_from_training_scores_high(weights):
+    networks = sighted(weights)
+    checkers = np.indices((64, 64)).sum(axis=0).astype(np.float32) % 2
+    assert classify(networks, [checkers])[0].out_of_distribution > 0.95
+
+
+class Full(torch.nn.Module):
+    def forward(self, images):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_full_gpu_means_later(weights):
+    networks = replace(sighted(weights), segmenter=Full())
+    with pytest.raises(RetryLater) as caught:
+        segment(networks, np.zeros((64, 64), np.float32))
+    assert caught.value.reason is Reason.OUT_OF_MEMORY

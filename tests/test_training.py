@@ -1,0 +1,195 @@
+"""Training: the rules of the data, one CPU step of every stage, resume, export."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_medicine import draw_folder, export_tiny, tiny_recipe, train_everything
+
+from covidnet_node.errors import BadConfig
+from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_classifier
+from covidnet_node.models.networks import load_networks
+from covidnet_node.training import augment
+from covidnet_node.training.calibrate import load_calibration
+from covidnet_node.training.classifier import load_member, train_member
+from covidnet_node.training.crops import load_crops
+from covidnet_node.training.dataset import (
+    LABELS,
+    Split,
+    balanced_weights,
+    for_classes,
+    for_pretraining,
+    open_folder,
+    with_masks,
+)
+from covidnet_node.training.measure import measure
+from covidnet_node.training.recipe import load_recipe
+from covidnet_node.training.segmenter import segmentation_loss, train_segmenter
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return draw_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    train_everything(data, folder, tiny_recipe())
+    return folder
+
+
+def test_children_only_pretrain(data):
+    assert {film.source for film in for_pretraining(data, Split.TRAIN)} >= {"kermany"}
+    for split in Split:
+        assert "kermany" not in {film.source for film in for_classes(data, split)}
+
+
+def test_other_disease_is_never_normal(data):
+    labels = {film.label for split in Split for film in for_classes(data, split)}
+    assert labels == set(LABELS)
+    assert "other" not in {film.label for film in for_pretraining(data, Split.TRAIN)}
+
+
+def test_splits_stay_apart(data):
+    sides = [{film.patient for film in for_classes(data, split)} for split in Split]
+    assert all(a.isdisjoint(b) for i, a in enumerate(sides) for b in sides[i + 1 :])
+    assert not sides[3]
+
+
+def test_labels_are_drawn_alike_and_small_sources_more_often(data):
+    films = for_classes(data, Split.TRAIN)
+    mixed = (*films, *(replace(films[0], id=str(n), source="hannover") for n in range(8)))
+    weights = balanced_weights(mixed)
+    for label in LABELS:
+        share = sum(w for w, film in zip(weights, mixed, strict=True) if film.label == label)
+        assert share == pytest.approx(1 / 3)
+    cohen, hannover = weights[0], weights[-1]
+    assert cohen > hannover
+
+
+def test_a_folder_without_manifest_is_named(tmp_path):
+    with pytest.raises(BadConfig, match=r"manifest\.csv"):
+        open_folder(tmp_path)
+    (tmp_path / "manifest.csv").write_text("id,source\n1,cohen\n")
+    with pytest.raises(BadConfig, match="patient_id"):
+        open_folder(tmp_path)
+
+
+def test_a_wrong_recipe_is_named(tmp_path):
+    path = tmp_path / "recipe.toml"
+    with pytest.raises(BadConfig, match="cannot be read"):
+        load_recipe(path)
+    path.write_text("seed = 1\n")
+    with pytest.raises(BadConfig, match="segmenter"):
+        load_recipe(path)
+
+
+def test_each_outline_style_teaches_what_it_knows():
+    """lung+heart says nothing of the lung field inside its outline, only outside."""
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 2:6, 2:6] = 1
+    image = torch.zeros(1, 1, 8, 8)
+
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = torch.nn.Parameter(torch.zeros(1, 2, 8, 8))
+
+        def forward(self, _images):
+            return self.logits
+
+    for style, other, silent in (
+        (1, LUNG_FIELD, mask[0, 0] == 1),
+        (0, LUNG_AND_HEART, mask[0, 0] == 0),
+    ):
+        network = Fixed()
+        segmentation_loss(network, (image, mask, torch.tensor([style]))).backward()
+        gradient = network.logits.grad[0, other]
+        assert (gradient[silent] == 0).all()
+        assert (gradient[~silent] != 0).all()
+
+
+def test_augmentation_keeps_shape_and_range():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(4, 1, 32, 32, generator=generator)
+    for changed in (
+        augment.regrade(images, generator),
+        augment.cover(images, 1.0, generator),
+        augment.invert_some(images, 0.5, generator),
+        augment.move(images, 1.0, generator),
+    ):
+        assert changed.shape == images.shape
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+    assert torch.equal(augment.invert_some(images, 1.1, generator), 1 - images)
+
+
+def test_every_stage_steps_and_leaves_its_curve(runs):
+    for stage in ("segmenter", "pretrain-A", "member-A", "pretrain-B", "member-B"):
+        assert (runs / stage / "best.pt").is_file()
+        assert len((runs / stage / "curve.csv").read_text().splitlines()) == 2
+
+
+def test_crops_hold_nothing_from_outside(runs):
+    crops = load_crops(runs)
+    assert crops.ids
+    assert (crops.lungs[~crops.inside] == 128).all()
+    assert crops.whole.shape == crops.lungs.shape
+
+
+def test_a_finished_run_is_not_trained_again(data, runs):
+    before = (runs / "member-A" / "curve.csv").read_text()
+    train_member(data, runs, "A", 1.0, tiny_recipe())
+    assert (runs / "member-A" / "curve.csv").read_text() == before
+
+
+def test_a_stopped_run_goes_on(data, tmp_path):
+    recipe = tiny_recipe()
+    train_segmenter(data, tmp_path, 1.0, recipe)
+    stage = replace(recipe.segmenter.stage, epochs=2)
+    longer = replace(recipe, segmenter=replace(recipe.segmenter, stage=stage))
+    train_segmenter(data, tmp_path, 1.0, longer)
+    lines = (tmp_path / "segmenter" / "curve.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
+
+
+def test_the_same_seed_trains_the_same_weights(data, tmp_path):
+    recipe = tiny_recipe()
+    for run in ("one", "two"):
+        train_segmenter(data, tmp_path / run, 1.0, recipe)
+    one, two = (torch.load(tmp_path / run / "segmenter" / "best.pt") for run in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_member_starts_from_its_pretraining(runs):
+    taught = torch.load(runs / "pretrain-B" / "best.pt")
+    fresh = build_classifier("shufflenet_v2_x1_0").state_dict()
+    tuned = load_member(runs, "B", tiny_recipe()).state_dict()
+    name = "trunk.0.0.weight"
+    assert (tuned[name] - taught[name]).abs().mean() < (tuned[name] - fresh[name]).abs().mean()
+
+
+def test_an_unknown_member_is_named(data, runs):
+    with pytest.raises(BadConfig, match="'C'"):
+        train_member(data, runs, "C", 1.0, tiny_recipe())
+
+
+def test_calibration_is_sane(runs):
+    found = load_calibration(runs)
+    assert 0.1 < found.temperature < 8
+    assert 0.0 <= found.covid19_threshold <= 1.0
+    assert (found.distance.quantiles.diff() >= 0).all()
+
+
+def test_exported_weights_load_and_are_measured(data, runs, tmp_path):
+    recipe = tiny_recipe()
+    manifest = export_tiny(data, runs, tmp_path / "weights", recipe)
+    assert manifest.data_sha256 == data.sha256
+    networks = load_networks(manifest, tmp_path / "weights", "cpu")
+    figures = {metric.name: metric for metric in measure(data, networks)}
+    assert 0.0 <= figures["Dice lung-field"].value <= 1.0
+    assert "test split" in figures["Dice lung+heart"].measured
+    assert len(with_masks(data, Split.TEST)) == 6
+    assert all(np.isfinite(metric.value) or "AUC" in metric.name for metric in figures.values())
