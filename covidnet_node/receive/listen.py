@@ -24,6 +24,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from covidnet_node.receive.inbox import TRANSFER_STATES, Inbox
+from covidnet_node.receive.pacing import Checkpoint, Doorbell, RingingQueue, readable
 
 log = structlog.get_logger()
 
@@ -89,11 +90,28 @@ class BoundedSocket(AssociationSocket):
         """The association request, which has been read already."""
         self._in_body = False
         self._deadline = 0.0
+        self._doorbell = Doorbell()
+        assoc.dul.to_provider_queue = RingingQueue(self._doorbell.ring)
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read."""
-        return bool(self._request) or super().ready
+        """Whether there is something to read; sleeps a little if there is nothing else to do."""
+        if self._request:
+            return True
+        client, dul = self.socket, self.assoc.dul
+        if client is None:
+            return False
+        working = not dul.event_queue.empty() or not dul.to_provider_queue.empty()
+        if not working and self._is_accepted():
+            self._doorbell.wait_for(client)
+        try:
+            return readable([client])
+        except (OSError, ValueError):
+            dul.event_queue.put("Evt17")  # PS3.8 9.2: transport connection closed
+            return False
+
+    def _is_accepted(self) -> bool:
+        return self.assoc.dul.state_machine.current_state in TRANSFER_STATES
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read a PDU header of 6 bytes or, after one, its body.
@@ -111,8 +129,7 @@ class BoundedSocket(AssociationSocket):
         header = self._read(nr_bytes)
         if not header:
             return header
-        accepted = self.assoc.dul.state_machine.current_state in TRANSFER_STATES
-        largest = self._limits.max_pdu_bytes if accepted else MAX_REQUEST_PDU
+        largest = self._limits.max_pdu_bytes if self._is_accepted() else MAX_REQUEST_PDU
         if length_of(header) > largest:
             peer, length = self.assoc.requestor.address, length_of(header)
             log.warning("pdu_refused", peer=peer, length=length, largest=largest)
@@ -133,6 +150,10 @@ class BoundedSocket(AssociationSocket):
             # Bounds how long an answer may wait for the client to take it.
             client.settimeout(self._limits.network_timeout_s)
         return data
+
+    def free(self) -> None:
+        """Give back what the association needed; it has ended."""
+        self._doorbell.close()
 
     def shut(self) -> None:
         """Cut the connection; a read in another thread returns at once."""
@@ -159,14 +180,18 @@ class Connection(RequestHandler):
             return
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         assoc = self._create_association()
+        sock = BoundedSocket(assoc, self.request, self.server.limits, self._request)
+        assoc.dul.socket = sock
         inbox = self.server.make_inbox(assoc)
         assoc.dimse = inbox
+        _let_sleep(assoc)
         self.server.enter(assoc)
         try:
             assoc.start()
             assoc.join()
         finally:
             inbox.close()
+            sock.free()
             self.server.leave(assoc)
 
     def _read_request(self) -> bytearray:
@@ -190,10 +215,18 @@ class Connection(RequestHandler):
             bound = cast("list[tuple[Callable[..., None], object]]", assoc.get_handlers(event))
             for handler, _ in list(bound):
                 assoc.unbind(event, handler)
-        # The library's socket has announced itself; ours takes its place and does so again.
+        # Its socket has announced itself; ours will take its place and does so again.
         assoc.dul.event_queue.get_nowait()
-        assoc.dul.socket = BoundedSocket(assoc, self.request, self.server.limits, self._request)
         return assoc
+
+
+def _let_sleep(assoc: Association) -> None:
+    """Ring the association's thread for messages, releases and aborts, in place of its polling."""
+    dul, dimse = assoc.dul, assoc.dimse
+    checkpoint = Checkpoint(lambda: not (dul.to_user_queue.empty() and dimse.msg_queue.empty()))
+    dul.to_user_queue = RingingQueue(checkpoint.ring)
+    dimse.msg_queue = RingingQueue(checkpoint.ring)
+    assoc._reactor_checkpoint = checkpoint
 
 
 class Listener(ThreadedAssociationServer):
