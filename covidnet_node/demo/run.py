@@ -55,7 +55,7 @@ def run_demo(folder: Path, console: Console) -> bool:
         answered = _wait_for_answers(images, sent_at, pacs, console)
         (folder / "node.log").write_bytes(node.log.read_bytes())
     console.print(_table(images, answered, folder))
-    console.print(f"Heatmaps and node.log are in {folder}/. {NOTICE}.")
+    console.print(f"Heatmaps (PNG) and node.log are in {folder}/. {NOTICE}.")
     return all(found.report is not None for found in answered)
 
 
@@ -155,34 +155,32 @@ def _wait_for_answers(
 
 
 def _table(images: Sequence[Dataset], answers: Sequence[Answered], folder: Path) -> Table:
-    table = Table("image", "findings", "seconds", "stored back", "picture")
+    """One row an image; saves each heatmap as a PNG on the way."""
+    table = Table("image", "findings", "seconds", "stored back", show_lines=True)
     for image, answer in zip(images, answers, strict=True):
-        name = str(image.PatientName)
-        stored, picture = [], "-"
+        stored = []
         if answer.report is not None:
             stored.append("report (SR)")
         if answer.heatmap is not None:
+            name = str(image.PatientName).replace("^", "-").lower()
+            Image.fromarray(answer.heatmap.pixel_array).save(folder / f"{name}.png")
             stored.append("heatmap (SC)")
-            path = folder / f"{name.replace('^', '-').lower()}.png"
-            Image.fromarray(answer.heatmap.pixel_array).save(path)
-            picture = str(path)
         table.add_row(
-            name,
+            str(image.PatientName),
             _findings(answer.report) if answer.report else "no answer in time",
             f"{answer.seconds:.1f}" if answer.seconds else "-",
-            ", ".join(stored) or "-",
-            picture,
+            "\n".join(stored) or "-",
         )
     return table
 
 
 def _findings(report: Dataset) -> str:
-    """The sentences of the report's narrative, as any viewer would show them."""
-    return " ".join(_texts(report))
-
-
-def _texts(item: Dataset) -> Iterator[str]:
-    for child in item.get("ContentSequence", []):
-        if child.ValueType == "TEXT":
-            yield str(child.TextValue)
-        yield from _texts(child)
+    """The report's conclusion and probabilities, as any viewer would show them."""
+    texts = {
+        str(item.ConceptNameCodeSequence[0].CodeMeaning): str(item.TextValue)
+        for item in report.ContentSequence
+        if item.ValueType == "TEXT"
+    }
+    summary = texts.get("Summary", "no summary in the report")
+    told = summary.partition(f"{NOTICE}. ")[2].partition(" Members ")[0] or summary
+    return told.replace(" The numbers below are for information.", "").replace(". ", ".\n")

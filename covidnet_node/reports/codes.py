@@ -112,14 +112,19 @@ _REASONS = {
 }
 
 
+SHORTENED = {Reason.OUT_OF_DISTRIBUTION: "OUTOFDISTRIB"}
+"""Names longer than a Code Value may be (SH, 16)."""
+
+
 def reason_words(reason: Reason) -> str:
     """Say a reason in words for a reader, at most 64 characters (LO)."""
     return _REASONS.get(reason, reason.value.replace("_", " ").capitalize())
 
 
 def reason_code(reason: Reason) -> CodedConcept:
-    """Code a reason; its value is the reason's name without underscores, cut to 16 (SH)."""
-    return _private(reason.name.replace("_", "")[:16], reason_words(reason))
+    """Code a reason; its value is the reason's name without underscores, or its short form."""
+    value = SHORTENED.get(reason) or reason.name.replace("_", "")
+    return _private(value, reason_words(reason))
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:
