@@ -77,13 +77,22 @@ class Site:
         return {(row.what, row.detail) for row in self.journal.rejections()}
 
 
+@pytest.fixture(scope="module")
+def empty_journal(tmp_path_factory) -> Path:
+    """A journal without cases; copying it is quicker than making it."""
+    path = tmp_path_factory.mktemp("journal") / "journal.sqlite"
+    Journal.open(path).close()
+    return path
+
+
 @pytest.fixture
-def make_site(tmp_path):
+def make_site(tmp_path, empty_journal):
     nodes = []
 
     def make(**receive):
         folder = tmp_path / str(len(nodes))
         folder.mkdir()
+        shutil.copy(empty_journal, folder)
         nodes.append(Site(folder, **receive))
         return nodes[-1]
 
@@ -320,6 +329,13 @@ def encoded_with(dataset: Dataset, keyword: str, value: str | None) -> bytes:
     old = tag + struct.pack("<H", len(padded)) + padded
     assert old in data
     return data.replace(old, b"" if value is None else tag + struct.pack("<H", len(text)) + text)
+
+
+def test_class_of_the_command_must_be_its_context(site):
+    with site.client((CR, (EXPLICIT,)), (SC, (EXPLICIT,))) as client:
+        assert client.store(SC, "1.2.3", encoded(image(SOPClassUID=SC)), 1) == 0xA900
+        assert client.store(VERIFICATION, "1.2.3", b"", 1) is None
+    assert (site.journal.cases(), site.files()) == ((), [])
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")

@@ -8,10 +8,12 @@ Whatever a client sends, no more than the allowed bytes are kept of it, in memor
 import errno
 import hashlib
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from queue import Empty
 from typing import BinaryIO, Protocol, cast
 
 import structlog
@@ -24,6 +26,8 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import DimsePrimitiveType
 from pynetdicom.dsutils import create_file_meta
 from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
 
 from covidnet_node.case import Reason
 from covidnet_node.errors import Refuse
@@ -37,6 +41,7 @@ MAX_WAITING = 8
 TRANSFER_STATES = frozenset({"Sta6", "Sta7", "Sta8"})
 """PS3.8 9.2: the states of an accepted association."""
 _OUT_OF_RESOURCES = 0xA700
+_MISMATCH = 0xA900
 
 _MALFORMED = (
     *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError),
@@ -152,6 +157,7 @@ class Inbox(DIMSEServiceProvider):
         self._plain = 0
         self._incoming: list[Incoming] = []
         self._broken = False
+        self._sending = threading.Lock()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take one P-DATA, which may hold several fragments (PS3.8 E.1)."""
@@ -169,8 +175,9 @@ class Inbox(DIMSEServiceProvider):
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         """Answer, unless nobody is there any more: pynetdicom's state machine would fail."""
-        if not self._broken and self.dul.state_machine.current_state in TRANSFER_STATES:
-            super().send_msg(primitive, context_id)
+        with self._sending:
+            if not self._broken and self.dul.state_machine.current_state in TRANSFER_STATES:
+                super().send_msg(primitive, context_id)
 
     def close(self) -> None:
         """Delete what was never handed over; the association has ended."""
@@ -200,13 +207,18 @@ class Inbox(DIMSEServiceProvider):
             context = self.assoc._accepted_cx[message.context_id or 0]
             command = message.command_set
             sop_class = str(command.get("AffectedSOPClassUID", ""))
-            if sop_class != context.abstract_syntax:
-                return "C-STORE of another SOP class than its presentation context"
+            if uid_to_service_class(sop_class) is not StorageServiceClass:
+                return "C-STORE of a class that is not for storage"
             instance = str(command.get("AffectedSOPInstanceUID", ""))
             if len(instance) > 64:
                 # pynetdicom could not build an answer that names it.
                 return "a SOP instance UID of more than 64 characters"
-            incoming = self._opener(sop_class, instance, str(context.transfer_syntax[0]))
+            if sop_class == context.abstract_syntax:
+                incoming = self._opener(sop_class, instance, str(context.transfer_syntax[0]))
+            else:
+                detail = "SOP class of command and presentation context differ"
+                incoming = Incoming(0)
+                incoming.refuse(Refuse(Reason.UID_MISMATCH, detail, status=_MISMATCH))
             self._incoming = [known for known in self._incoming if known.path is not None]
             self._incoming.append(incoming)
             message.data_set = incoming
@@ -214,7 +226,11 @@ class Inbox(DIMSEServiceProvider):
 
     def _break(self, complaint: str) -> None:
         """Abort: the client no longer speaks DICOM, or too much of it (PS3.8 9.2, AA-8)."""
-        self._broken = True
+        with self._sending, suppress(Empty):
+            self._broken = True
+            while True:
+                # An answer that waits behind the abort would fail in pynetdicom's state machine.
+                self.dul.to_provider_queue.get_nowait()
         requestor = self.assoc.requestor
         log.warning(
             "association_aborted",

@@ -252,7 +252,7 @@ class Listener(ThreadedAssociationServer):
         self._changed = threading.Condition()
         super().__init__(ae, address, ae.ae_title, contexts, None, handlers, Connection)
         self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.1,), name="receive", daemon=True
+            target=self.serve_forever, args=(0.05,), name="receive", daemon=True
         )
 
     def start(self) -> None:
