@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from covidnet_node import train
 from covidnet_node.case import State
 from covidnet_node.config import Config, load_config
 from covidnet_node.errors import BadConfig, RetryLater
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 queue = typer.Typer(help="Look at cases, requeue or discard them.", no_args_is_help=True)
 app.add_typer(queue, name="queue")
+app.add_typer(train.app, name="train")
 
 ConfigOption = Annotated[
     Path | None,

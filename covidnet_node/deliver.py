@@ -30,8 +30,12 @@ log = structlog.get_logger()
 # Files are sent as they lie, in the syntax they are in, never decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
-STORED_WITH_WARNING = frozenset({0xB000, 0xB006, 0xB007})
-"""Coerced, elements discarded, does not match its class: the peer keeps it (PS3.4 B.2.3)."""
+STORED_WITH_WARNING = frozenset({0xB000, 0xB006, 0xB007, 0x0111})
+"""Coerced, elements discarded, does not match its class: the peer keeps it (PS3.4 B.2.3).
+
+0111, duplicate SOP instance (PS3.7 C.5.12): it has it already. Same UID means same bytes here, and
+a node killed between a store and its journal sends again.
+"""
 
 MOST_CONTEXTS = 128
 """Presentation context ids are the odd numbers up to 255 (PS3.8 9.3.2.2)."""

@@ -4,9 +4,8 @@ Success is answered only when the file is fsynced and the journal's row committe
 decodes pixels, never waits for the analysis, and never logs what a data set holds.
 """
 
-import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -94,8 +93,6 @@ class Receiver:
 
     def start(self) -> None:
         """Bind the port and answer from now on; raises BadConfig if the port cannot be bound."""
-        # pynetdicom's lines of level INFO and DEBUG repeat ours, or show what was sent.
-        logging.getLogger("pynetdicom").setLevel(logging.WARNING)
         receive = self._config.receive
         limits = Limits(
             max_pdu_bytes=receive.max_pdu_bytes,
@@ -132,7 +129,7 @@ class Receiver:
 
     def stop(self, patience_s: float = STOP_S) -> None:
         """Close the port, let associations finish for so long, then abort them."""
-        if self._listener is not None:
+        if self.listening and self._listener is not None:
             self._listener.stop(patience_s)
             log.info("stopped_listening")
 
@@ -179,18 +176,28 @@ class Receiver:
 
     def _on_accepted(self, event: Event) -> None:
         """Count the presentation contexts that were rejected."""
-        for context in event.assoc.rejected_contexts:
-            what = "abstract_syntax" if context.result == 0x03 else "transfer_syntax"
-            self._rejected(_sender(event.assoc), what, str(context.abstract_syntax))
+        kinds = [
+            (
+                "abstract_syntax" if context.result == 0x03 else "transfer_syntax",
+                str(context.abstract_syntax),
+            )
+            for context in event.assoc.rejected_contexts
+        ]
+        if kinds:
+            self._count(_sender(event.assoc), "contexts_rejected", dict.fromkeys(kinds))
 
     def _rejected(self, sender: Sender, what: str, detail: str) -> None:
+        self._count(sender, "rejected", [(what, detail)])
+
+    def _count(self, sender: Sender, event: str, kinds: Collection[tuple[str, str]]) -> None:
         """Log first, then count: a journal that is down must not hide it."""
         caller, peer = sender.calling_ae, sender.peer
-        log.warning("rejected", calling_ae=caller, peer=peer, what=what, detail=detail)
+        told = [": ".join(filter(None, kind)) for kind in kinds]
+        log.warning(event, calling_ae=caller, peer=peer, what=told)
         try:
-            self._journal.count_rejection(caller, peer, what, detail, self._clock())
+            self._journal.count_rejections(caller, peer, list(kinds), self._clock())
         except RetryLater as verdict:
-            log.warning("not_counted", what=what, reason=verdict.reason)
+            log.warning("not_counted", what=told, reason=verdict.reason)
 
     def _on_echo(self, _event: Event) -> int:
         return SUCCESS
