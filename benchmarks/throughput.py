@@ -21,7 +21,7 @@ from rich.table import Table
 
 from covidnet_node.demo.pacs import StoragePacs, free_port
 from covidnet_node.demo.run import NODE_AE, send_image, started_node, wait_until_ready
-from covidnet_node.phantom import phantom_dataset
+from covidnet_node.phantom.film import phantom_dataset
 
 console = Console()
 

@@ -130,7 +130,7 @@ def test_nothing_to_send_calls_nobody(fake_pacs: FakePacs) -> None:
     assert fake_pacs.calls == []
 
 
-@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0111])
 def test_warnings_count_as_stored(tmp_path: Path, fake_pacs: FakePacs, status: int) -> None:
     fake_pacs.script.append(status)
     (sent,) = send(target(fake_pacs), [result(tmp_path)], "COVIDNET")

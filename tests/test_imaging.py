@@ -16,7 +16,7 @@ from covidnet_node.imaging.decode import decode, read_source
 from covidnet_node.imaging.digest import identity_digest, pixel_digest
 from covidnet_node.imaging.display import to_display
 from covidnet_node.imaging.picture import open_picture
-from covidnet_node.phantom import phantom_dataset
+from covidnet_node.phantom.film import phantom_dataset
 
 RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
 NATIVE = [

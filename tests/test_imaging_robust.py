@@ -14,7 +14,7 @@ from covidnet_node.errors import NotAnalyzed
 from covidnet_node.imaging.decode import decode, read_source
 from covidnet_node.imaging.digest import identity_digest, pixel_digest
 from covidnet_node.imaging.display import to_display
-from covidnet_node.phantom import phantom_dataset
+from covidnet_node.phantom.film import phantom_dataset
 
 
 def lut(first: int, bits: int, entries: list[int]) -> Sequence:

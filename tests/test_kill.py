@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
-from covidnet_node.phantom import phantom_dataset
+from covidnet_node.phantom.film import phantom_dataset
 from tests.fake_pacs import AE_TITLE, FakePacs
 from tests.node import NodeProcess, wait_until
 

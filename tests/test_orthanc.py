@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
-from covidnet_node.phantom import phantom_dataset
+from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.reports.results import build_results, encode
 from tests.conftest import need_program
 from tests.fake_pacs import FakePacs

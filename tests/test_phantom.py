@@ -9,7 +9,7 @@ from scipy.ndimage import label
 
 from covidnet_node.imaging.decode import decode, read_source
 from covidnet_node.imaging.display import to_display
-from covidnet_node.phantom import draw_phantom, phantom_dataset
+from covidnet_node.phantom.film import draw_phantom, phantom_dataset
 from tests.conftest import need_program
 
 SEEDS = [0, 1, 2, 17, 4711]

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from covidnet_node.phantom import phantom_dataset
+from covidnet_node.phantom.film import phantom_dataset
 from tests.fake_pacs import AE_TITLE, FakePacs
 from tests.node import NodeProcess, running_node, wait_until
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from covidnet_node.demo.pacs import AE_TITLE, Pacs, free_port, throw_away_pacs
 from covidnet_node.intended_use import NOTICE
-from covidnet_node.phantom import Opacity, phantom_dataset
+from covidnet_node.phantom.film import Opacity, phantom_dataset
 
 NODE_AE = "COVIDNET"
 STARTING_S = 180.0

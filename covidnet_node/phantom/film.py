@@ -21,7 +21,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, zoom
 
 from covidnet_node.intended_use import MANUFACTURER, PRODUCT
-from covidnet_node.phantom_anatomy import Body, draw_chest, fill_diffusely, fill_lobe
+from covidnet_node.phantom.anatomy import Body, draw_chest, fill_diffusely, fill_lobe
 
 Opacity = Literal["none", "diffuse", "lobar"]
 Photometric = Literal["MONOCHROME1", "MONOCHROME2"]

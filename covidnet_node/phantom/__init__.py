@@ -1,0 +1,1 @@
+"""The synthetic chest X-ray of the demonstration and the tests."""
