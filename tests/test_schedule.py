@@ -1,0 +1,84 @@
+"""What is periodic: files go by age, leases come back, systemd hears of us."""
+
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from covidnet_node.case import Admission, Outcome, Reason, State
+from covidnet_node.config import Retention
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.service.notify import notify, watchdog_interval
+from covidnet_node.service.schedule import apply_retention, recover_leases
+from tests.journal_kit import LEASE, NOW, received
+
+DAY = timedelta(days=1)
+
+
+def test_files_of_done_cases_go_by_age_and_rows_stay(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    with Journal.open(tmp_path / "journal.db") as journal:
+        path, file = spool.incoming()
+        with file:
+            file.write(b"pixels")
+        case_id = "20260101T000000-0123456789ab"
+        spool.keep(path, case_id)
+        journal.admit(case_id, received(), Admission(admitted=True, reason=None), NOW)
+        (claim,) = journal.claim("worker/", 1, LEASE, NOW)
+        journal.park(claim, Reason.TECHNICAL_FAILURE, "a test", NOW)
+        retention = Retention(done_days=1, parked_days=10)
+        apply_retention(retention, journal, spool, NOW + 9 * DAY)
+        assert spool.source(case_id).exists()
+        apply_retention(retention, journal, spool, NOW + 11 * DAY)
+        assert not spool.source(case_id).exists()
+        assert journal.case(case_id).state is State.PARKED
+        assert journal.history(case_id)[-1].cause.value == "purged"
+
+
+def test_rows_of_refused_images_go_by_age(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    with Journal.open(tmp_path / "journal.db") as journal:
+        refusal = Admission(admitted=False, reason=Reason.NO_RULE)
+        journal.refuse("20260101T000000-0123456789ab", received(), refusal, NOW)
+        apply_retention(Retention(refused_days=5), journal, spool, NOW + 4 * DAY)
+        assert len(journal.cases()) == 1
+        apply_retention(Retention(refused_days=5), journal, spool, NOW + 6 * DAY)
+        assert journal.cases() == ()
+
+
+def test_an_expired_lease_is_taken_back(tmp_path: Path) -> None:
+    with Journal.open(tmp_path / "journal.db") as journal:
+        case_id = "20260101T000000-0123456789ab"
+        journal.admit(case_id, received(), Admission(admitted=True, reason=None), NOW)
+        journal.claim("elsewhere/", 1, LEASE, NOW)
+        recover_leases(journal, NOW + LEASE / 2)
+        assert journal.claim("here/", 1, LEASE, NOW + LEASE / 2) == ()
+        recover_leases(journal, NOW + 2 * LEASE)
+        (claim,) = journal.claim("here/", 1, LEASE, NOW + 2 * LEASE)
+        assert claim.case.id == case_id
+        assert claim.case.outcome is not Outcome.ANALYZED
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(address))
+        systemd.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+        notify("READY=1")
+        assert systemd.recv(100) == b"READY=1"
+    notify("WATCHDOG=1")  # systemd has gone; we go on
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "seconds"), [("60000000", 30.0), ("", None), ("0", None), ("soon", None)]
+)
+def test_the_watchdog_is_fed_twice_as_often_as_it_must_be(
+    monkeypatch: pytest.MonkeyPatch, microseconds: str, seconds: float | None
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    assert watchdog_interval() == seconds
