@@ -2,14 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom.config
 import pytest
 
+from covidnet_node.journal.journal import Journal
 from tests.fake_pacs import FakePacs
+from tests.journal_kit import Desk, open_desk
 from tests.real_pacs import Orthanc, Storescp, dcmtk_program
+from tests.receive_kit import Site
 
 CI = os.environ.get("CI") == "true"
 
@@ -52,6 +55,46 @@ def storescp(tmp_path: Path) -> Iterator[Storescp]:
         raise AssertionError
     with Storescp(program, tmp_path / "storescp") as server:
         yield server
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A journal and its spool."""
+    desk = open_desk(tmp_path)
+    with desk.journal:
+        yield desk
+
+
+@pytest.fixture(scope="session")
+def empty_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal without cases; copying it is quicker than making it."""
+    path = tmp_path_factory.mktemp("journal") / "journal.sqlite"
+    Journal.open(path).close()
+    return path
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, empty_journal: Path) -> Iterator[Callable[..., Site]]:
+    """A receiver for each set of `receive` settings; all are stopped at the end."""
+    nodes = []
+
+    def make(**receive: object) -> Site:
+        folder = tmp_path / str(len(nodes))
+        folder.mkdir()
+        shutil.copy(empty_journal, folder)
+        nodes.append(Site(folder, **receive))
+        return nodes[-1]
+
+    yield make
+    for made in nodes:
+        made.receiver.stop(0.2)
+        made.journal.close()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """A receiver with a journal and a spool of its own."""
+    return make_site()
 
 
 def need_program(name: str) -> str:

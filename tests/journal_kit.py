@@ -18,6 +18,7 @@ from covidnet_node.case import (
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
+from covidnet_node.journal.transitions import Cause
 
 NOW = datetime(2026, 11, 23, 0, 33, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -90,3 +91,8 @@ class Desk:
 def open_desk(folder: Path) -> Desk:
     """A journal and its spool in a folder."""
     return Desk(Journal.open(folder / "journal.db"), Spool(folder / "spool"))
+
+
+def causes(desk: Desk, case_id: str) -> list[Cause]:
+    """Why a case went each of its steps, oldest first."""
+    return [line.cause for line in desk.journal.history(case_id)]

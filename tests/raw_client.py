@@ -3,7 +3,9 @@
 import socket
 import struct
 from io import BytesIO
+from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.dsutils import decode
@@ -17,6 +19,13 @@ from pynetdicom.transport import AddressInformation
 
 ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 2, 3, 4, 5, 6, 7
 LAST, COMMAND = 2, 1
+
+VERIFICATION = "1.2.840.10008.1.1"
+CR = "1.2.840.10008.5.1.4.1.1.1"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+SC = "1.2.840.10008.5.1.4.1.1.7"
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+BIG, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 
 
 def padded(uid: str) -> bytes:
@@ -130,3 +139,21 @@ class RawClient:
         """Release and wait for the answer."""
         self.send(struct.pack(">BBLL", RELEASE_RQ, 0, 4, 0))
         assert self.receive()[0] == RELEASE_RP
+
+
+def body_of(path: Path) -> tuple[str, str, str, bytes]:
+    """SOP class, instance, transfer syntax and data set of any file, as far as told."""
+    data = path.read_bytes()
+    try:
+        header = dcmread(path, force=True, stop_before_pixels=True)
+    except Exception:  # noqa: BLE001 - not DICOM: its bytes are sent all the same
+        return CR, "1.2.3", EXPLICIT, data
+    sop_class = str(header.get("SOPClassUID", "")) or CR
+    instance = str(header.get("SOPInstanceUID", "")) or "1.2.3"
+    meta = header.file_meta
+    syntax = str(meta.get("TransferSyntaxUID", "")) or IMPLICIT
+    start = 0
+    if data[128:132] == b"DICM":
+        length = meta.get("FileMetaInformationGroupLength")
+        start = 144 + length if length is not None else 132
+    return sop_class, instance, syntax, data[start:]

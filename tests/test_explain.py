@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny_medicine import drawn_chest
 from torch import nn
 
 from covidnet_node.case import CropRecipe, Reason
 from covidnet_node.errors import RetryLater
 from covidnet_node.explain.gradcam import Viewpoint, energy_in_lungs, grad_cam
 from covidnet_node.imaging.prepare import crop_lungs
+from tests.tiny_medicine import drawn_chest
 
 SIDE = 64
 

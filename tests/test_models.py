@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_medicine import drawn_chest, sighted, tiny_weights
 
 from covidnet_node.case import Reason
 from covidnet_node.errors import BadConfig, RetryLater
@@ -18,6 +17,7 @@ from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.models.networks import load_networks
 from covidnet_node.models.segment import judge_lungs, segment
 from covidnet_node.training.recipe import load_recipe
+from tests.tiny_medicine import drawn_chest, sighted, tiny_weights
 
 LIMITS = load_recipe().lungs
 

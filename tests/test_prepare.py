@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_medicine import drawn_chest
 
 from covidnet_node.case import CropRecipe
 from covidnet_node.imaging.prepare import (
@@ -14,6 +13,7 @@ from covidnet_node.imaging.prepare import (
     mask_to_source,
     segmenter_input,
 )
+from tests.tiny_medicine import drawn_chest
 
 RECIPE = CropRecipe(side=80, margin=0.06, dilation=0.04, low_percentile=2, high_percentile=98)
 

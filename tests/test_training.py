@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_medicine import draw_folder, export_tiny, tiny_recipe, train_everything
 
 from covidnet_node.errors import BadConfig
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_classifier
@@ -26,6 +25,7 @@ from covidnet_node.training.dataset import (
 from covidnet_node.training.measure import measure
 from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.segmenter import segmentation_loss, train_segmenter
+from tests.tiny_medicine import draw_folder, export_tiny, tiny_recipe, train_everything
 
 
 @pytest.fixture(scope="module")
