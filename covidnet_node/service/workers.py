@@ -14,6 +14,7 @@ from time import monotonic
 import structlog
 
 from covidnet_node.config import Config
+from covidnet_node.errors import RetryLater
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
 
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 LOADING_S = 600.0
 """A worker that has not loaded its networks by then is killed."""
 CHECK_S = 0.5
+TROUBLE_S = 5.0
+"""Before the next look after one that failed."""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=60)
 """Between false starts."""
@@ -147,9 +150,7 @@ class Supervisor(threading.Thread):
     def run(self) -> None:
         """Watch until told to stop."""
         while not self._stopping.is_set():
-            for slot, device in enumerate(self._devices):
-                self._look_after(slot, device)
-            self._stopping.wait(CHECK_S)
+            self._stopping.wait(CHECK_S if self._look_after_all() else TROUBLE_S)
 
     def stop(self, deadline_s: float) -> None:
         """Let the workers finish what is in hand; after `deadline_s` kill and take it back."""
@@ -166,11 +167,27 @@ class Supervisor(threading.Thread):
                 log.warning("worker_killed_at_stop", owner=worker.owner)
                 worker.kill()
             worker.close()
-            self._journal.release(worker.owner, _now(), crashed=False)
+            try:
+                self._journal.release(worker.owner, _now(), crashed=False)
+            except RetryLater as verdict:
+                # The next start takes them up.
+                log.warning("not_released", owner=worker.owner, reason=str(verdict))
 
     def _present(self) -> list[Worker]:
         with self._lock:
             return [worker for worker in self._workers.values() if worker is not None]
+
+    def _look_after_all(self) -> bool:
+        """Look after every slot; False if the journal or the system failed one of them."""
+        well = True
+        for slot, device in enumerate(self._devices):
+            try:
+                self._look_after(slot, device)
+            except (RetryLater, OSError) as error:
+                # Nothing is forgotten: a dead worker keeps its slot until its cases are released.
+                log.warning("cannot_look_after_worker", slot=slot, reason=str(error), alert=True)
+                well = False
+        return well
 
     def _look_after(self, slot: int, device: str) -> None:
         worker = self._workers.get(slot)
