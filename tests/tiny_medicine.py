@@ -11,13 +11,13 @@ from torch import nn
 
 from covidnet_node.models.manifest import load_manifest
 from covidnet_node.models.networks import Networks, load_networks
-from covidnet_node.phantom import draw_phantom
+from covidnet_node.phantom.film import draw_phantom
 from covidnet_node.training.calibrate import calibrate
 from covidnet_node.training.classifier import pretrain_member, train_member
 from covidnet_node.training.crops import cut_crops
 from covidnet_node.training.dataset import open_folder
-from covidnet_node.training.export import Label, export_weights
-from covidnet_node.training.recipe import load_recipe
+from covidnet_node.training.export import export_weights
+from covidnet_node.training.recipe import Label, load_recipe
 from covidnet_node.training.segmenter import train_segmenter
 
 COLUMNS = (
@@ -66,6 +66,7 @@ def tiny_recipe():
         crop=replace(recipe.crop, side=64),
         pretrain=replace(recipe.pretrain, batch=4, epochs=1),
         classifier=replace(recipe.classifier, batch=4, epochs=1),
+        label=Label("Tiny", "0.0-tiny", provisional=True, notice="For tests only"),
         # An untrained network finds lungs nowhere or everywhere: both will do here.
         lungs=replace(
             recipe.lungs,
@@ -94,8 +95,7 @@ def train_everything(data, runs, recipe):
 
 def export_tiny(data, runs, folder, recipe):
     """Weights as the node loads them."""
-    label = Label("Tiny", "0.0-tiny", provisional=True, notice="For tests only")
-    return export_weights(data, runs, folder, recipe, label)
+    return export_weights(data, runs, folder, recipe)
 
 
 def tiny_weights(path: Path) -> Path:

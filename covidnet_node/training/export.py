@@ -1,20 +1,23 @@
 """Write the weights folder that the node runs: safetensors in half precision and a manifest."""
 
+import copy
 import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from covidnet_node.intended_use import CLASSES
 from covidnet_node.models.classify import member_outputs
 from covidnet_node.models.manifest import FILE, FORMAT, Manifest, Metric, load_manifest
-from covidnet_node.models.networks import load_networks
+from covidnet_node.models.nets import Classifier
 from covidnet_node.training.calibrate import Calibration, distance_tensors, load_calibration
 from covidnet_node.training.classifier import load_member
 from covidnet_node.training.crops import load_crops, prepared
@@ -40,65 +43,68 @@ SOURCES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What the weights are called and what a reader must know of them."""
-
-    name: str
-    version: str
-    """At most 16 characters."""
-    provisional: bool
-    notice: str
-
-
 def export_weights(
     data: Folder,
     runs: Path,
     folder: Path,
     recipe: Recipe,
-    label: Label,
     metrics: tuple[Metric, ...] = (),
 ) -> Manifest:
     """Write everything the node needs into `folder` and read it back as the node would.
 
-    Raises ValueError if half precision would change a probability by more than 1e-3.
+    A member is stored in half precision only if that changes none of its probabilities by more
+    than 1e-3.
     """
     folder.mkdir(parents=True, exist_ok=True)
     calibration = load_calibration(runs)
     state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)
-    files = {"segmenter": _write(folder / "segmenter.safetensors", state, half=True)}
+    files = {"segmenter": _write(folder / "segmenter.safetensors", _halved(state))}
+    crops = prepared(load_crops(runs).lungs[:256])
     for member in recipe.members:
-        state = load_member(runs, member.name, recipe).state_dict()
+        network = load_member(runs, member.name, recipe)
         path = folder / f"member-{member.name.lower()}.safetensors"
-        files[member.name] = _write(path, state, half=True)
+        files[member.name] = _write(path, _shipped(network, crops, calibration.temperature))
     tensors = distance_tensors(calibration.distance)
-    files["distance"] = _write(folder / "distance.safetensors", tensors, half=False)
-    text = _manifest(data, recipe, label, calibration, files, metrics)
+    files["distance"] = _write(folder / "distance.safetensors", tensors)
+    text = _manifest(data, recipe, calibration, files, metrics)
     (folder / FILE).write_text(text, encoding="utf-8")
-    manifest = load_manifest(folder)
-    _check_precision(manifest, folder, runs, recipe)
-    return manifest
+    return load_manifest(folder)
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], *, half: bool) -> dict[str, str]:
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Save, and return the manifest's two keys of the file."""
-    stored = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in tensors.items()
-    }
-    save_file(stored, path)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Kernels in half precision; biases and batch statistics are small and need their digits."""
+    return {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in state.items()}
+
+
+def _shipped(
+    network: Classifier, crops: NDArray[np.float32], temperature: float
+) -> dict[str, Tensor]:
+    """The member's weights, halved if its probabilities allow."""
+    state: dict[str, Tensor] = network.state_dict()
+    rounded = copy.deepcopy(network)
+    rounded.load_state_dict(_halved(state))
+    exact, near = (
+        torch.softmax(member_outputs([member], crops, torch.device("cpu"))[0] / temperature, -1)
+        for member in (network, rounded)
+    )
+    return _halved(state) if float((exact - near).abs().max()) <= HALF_PRECISION_LIMIT else state
 
 
 def _manifest(
     data: Folder,
     recipe: Recipe,
-    label: Label,
     calibration: Calibration,
     files: Mapping[str, dict[str, str]],
     metrics: tuple[Metric, ...],
 ) -> str:
-    head = {"format": FORMAT, "classes": list(CLASSES)} | asdict(label)
+    head = {"format": FORMAT, "classes": list(CLASSES)} | asdict(recipe.label)
     head |= {
         "licence": LICENCE,
         "sources": list(SOURCES),
@@ -141,19 +147,3 @@ def _table(heading: str, values: Mapping[str, object]) -> str:
     """A TOML table of plain values: JSON's scalars and lists are TOML's."""
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     return "\n".join([heading, *lines] if heading else lines)
-
-
-def _check_precision(manifest: Manifest, folder: Path, runs: Path, recipe: Recipe) -> None:
-    crops = prepared(load_crops(runs).lungs[:256])
-    trained = [load_member(runs, member.name, recipe) for member in recipe.members]
-    shipped = load_networks(manifest, folder, "cpu").members
-    answers = [
-        torch.softmax(
-            member_outputs(members, crops, torch.device("cpu"))[0] / manifest.ensemble.temperature,
-            dim=-1,
-        )
-        for members in (trained, shipped)
-    ]
-    change = float((answers[0] - answers[1]).abs().max())
-    if change > HALF_PRECISION_LIMIT:
-        raise ValueError(f"half precision changes a probability by {change:.4f}")

@@ -59,7 +59,9 @@ def fit(task: Task, stage: Stage, minutes: float, folder: Path) -> float:
         while (done := _done(clock, stage, minutes)) < 1.0:
             progress.update(bar, completed=done)
             loss = _epoch(task, optimizer, clock, stage, minutes)
+            started = time.monotonic()
             score = task.score(network.eval())
+            clock.seconds += time.monotonic() - started
             if score > clock.best:
                 clock.best = score
                 torch.save(network.state_dict(), folder / "best.pt")

@@ -42,6 +42,17 @@ class MemberRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """What the weights are called and what a reader must know of them."""
+
+    name: str
+    version: str
+    """At most 16 characters."""
+    provisional: bool
+    notice: str
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """When the ensemble does not conclude."""
 
@@ -63,6 +74,7 @@ class Recipe:
     members: tuple[MemberRecipe, ...]
     lungs: LungLimits
     limits: Limits
+    label: Label
 
     def member(self, name: str) -> MemberRecipe:
         """The member of that name; raises BadConfig."""
@@ -89,6 +101,7 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
             members=tuple(MemberRecipe(**member) for member in raw["member"]),
             lungs=LungLimits(**raw["lungs"]),
             limits=Limits(**raw["limits"]),
+            label=Label(**raw["label"]),
         )
     except OSError as error:
         raise BadConfig(str(path), "file", f"cannot be read: {error}") from error

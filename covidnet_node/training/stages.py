@@ -1,0 +1,52 @@
+"""The stages in their order, one function per word of `covidnet-node train`.
+
+Each reads what the one before left in the runs folder; a stage that was stopped goes on where
+it was. From a data folder to shipped weights: segmenter, pretrain, classifier, calibrate, export.
+"""
+
+from pathlib import Path
+
+from covidnet_node.models.manifest import Manifest
+from covidnet_node.models.networks import load_networks
+from covidnet_node.training import calibrate as calibration
+from covidnet_node.training.classifier import pretrain_member, train_member
+from covidnet_node.training.crops import cut_crops
+from covidnet_node.training.dataset import open_folder
+from covidnet_node.training.export import export_weights
+from covidnet_node.training.measure import measure
+from covidnet_node.training.recipe import Recipe
+from covidnet_node.training.segmenter import train_segmenter
+
+
+def segmenter(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
+    """Learn where the lungs are, then cut them out of every film."""
+    folder = open_folder(data)
+    train_segmenter(folder, runs, minutes, recipe)
+    cut_crops(folder, runs, recipe)
+
+
+def pretrain(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
+    """Teach every member pneumonia against normal; the minutes are shared."""
+    folder = open_folder(data)
+    for member in recipe.members:
+        pretrain_member(folder, runs, member.name, minutes / len(recipe.members), recipe)
+
+
+def classifier(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
+    """Fine-tune every member into the three classes; the minutes are shared."""
+    folder = open_folder(data)
+    for member in recipe.members:
+        train_member(folder, runs, member.name, minutes / len(recipe.members), recipe)
+
+
+def calibrate(data: Path, runs: Path, recipe: Recipe) -> None:
+    """Fit temperature, thresholds and distance on the validation split."""
+    calibration.calibrate(open_folder(data), runs, recipe)
+
+
+def export(data: Path, runs: Path, weights: Path, recipe: Recipe) -> Manifest:
+    """Write the weights folder, measure it as the node would run it, and write the figures in."""
+    folder = open_folder(data)
+    manifest = export_weights(folder, runs, weights, recipe)
+    figures = measure(folder, load_networks(manifest, weights, "cpu"))
+    return export_weights(folder, runs, weights, recipe, figures)
