@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -14,7 +15,7 @@ from covidnet_node.config import Config
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.service import workers
-from covidnet_node.service.workers import Supervisor
+from covidnet_node.service.workers import IDLE_S, Pulse, Supervisor
 from tests.journal_kit import Desk, open_desk
 
 DEADLINE_S = 10.0
@@ -82,7 +83,7 @@ def supervised(journal: Journal) -> Iterator[Supervisor]:
     try:
         yield supervisor
     finally:
-        supervisor.stop(DEADLINE_S)
+        supervisor.stop(0.5)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -93,3 +94,41 @@ def until(holds: Callable[[], bool]) -> None:
             return
         pause.wait(0.02)
     raise AssertionError
+
+
+def test_a_worker_that_is_silent_too_long_is_overdue() -> None:
+    loading = Pulse(since=monotonic() - 100)
+    assert not loading.overdue(deadline_s=10)
+    pulse = Pulse()
+    pulse.hear("ready\n")
+    pulse.hear("busy 20260101T000000-0123456789ab\n")
+    assert not pulse.overdue(deadline_s=10)
+    pulse.since -= 20
+    assert pulse.overdue(deadline_s=10)
+    assert not pulse.overdue(deadline_s=30)
+    pulse.hear("idle\n")
+    pulse.since -= IDLE_S - 10
+    assert not pulse.overdue(deadline_s=10)
+    pulse.since -= 20
+    assert pulse.overdue(deadline_s=1000)
+
+
+def test_what_a_library_prints_does_not_stop_the_clock() -> None:
+    pulse = Pulse()
+    pulse.hear("ready\n")
+    pulse.hear("busy 20260101T000000-0123456789ab\n")
+    pulse.since -= 20
+    pulse.hear("Warning: corrupt JPEG data\n")
+    assert pulse.busy_with == "20260101T000000-0123456789ab"
+    assert pulse.overdue(deadline_s=10)
+
+
+def test_a_worker_that_hangs_without_work_is_replaced(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "IDLE_S", 0.2)
+    script = "printf 'ready\\n\\377\\n'; exec sleep 60"
+    with program(tmp_path, monkeypatch, script), supervised(desk.journal) as supervisor:
+        until(lambda: bool(supervisor.processes))
+        first = supervisor.processes
+        until(lambda: supervisor.processes not in ((), first))

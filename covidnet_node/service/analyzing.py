@@ -5,7 +5,8 @@ so a CUDA fault or a decoder's crash kills it and never the listener.
 
 Standard input carries the configuration (one JSON line), then one empty line per wake-up; its
 end means stop: finish what is in hand and leave. Standard output tells the supervisor "ready",
-"busy <case id>" and "idle"; a busy worker silent beyond its deadline is killed.
+"busy <case id>", "idle" after it, and "waiting" at every look at an empty journal; a worker that
+is silent for too long is killed.
 """
 
 import sys
@@ -97,6 +98,7 @@ def work_until(
             with busy_with(claim.case.id):
                 answerer.answer(claim)
         if not claims:
+            tell("waiting")
             inbox.wait(POLL.total_seconds())
 
 

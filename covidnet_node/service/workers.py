@@ -20,8 +20,12 @@ from covidnet_node.journal.journal import Journal
 
 log = structlog.get_logger()
 
+WORDS = ("ready", "busy", "idle", "waiting")
+"""What a worker may say."""
 LOADING_S = 600.0
 """A worker that has not loaded its networks by then is killed."""
+IDLE_S = 60.0
+"""A worker without work that has not said so for this long hangs, and is killed."""
 CHECK_S = 0.5
 TROUBLE_S = 5.0
 """Before the next look after one that failed."""
@@ -41,8 +45,10 @@ class Pulse:
     since: float = field(default_factory=monotonic)
 
     def hear(self, line: str) -> None:
-        """Take one line of the worker's standard output."""
+        """Take one line of the worker's standard output; pass over what libraries print there."""
         word, _, case_id = line.strip().partition(" ")
+        if word not in WORDS:
+            return
         self.busy_with = case_id if word == "busy" else None
         self.ready = self.ready or word == "ready"
         self.since = monotonic()
@@ -52,7 +58,7 @@ class Pulse:
         silent = monotonic() - self.since
         if not self.ready:
             return silent > LOADING_S
-        return self.busy_with is not None and silent > deadline_s
+        return silent > (IDLE_S if self.busy_with is None else deadline_s)
 
 
 class Worker:
@@ -71,6 +77,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            errors="replace",
         )
         self._write(config.model_dump_json() + "\n")
         self._listener = threading.Thread(target=self._listen, name=f"{owner} pulse", daemon=True)
