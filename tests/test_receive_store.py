@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from tests.raw_client import (
     VERIFICATION,
 )
 from tests.receive_kit import PATIENCE, counted, encoded, image, send
+
+PIXEL_DATA = struct.pack("<HH2s", 0x7FE0, 0x0010, b"OB")
 
 # Answers
 
@@ -96,6 +99,24 @@ def test_refused_image_leaves_a_row_and_no_pixels(make_site, setting, status):
 def test_image_without_pixel_data_is_refused(site):
     assert send(site, image(PixelData=None)) == 0
     assert [case.reason for case in site.journal.cases()] == [Reason.NO_PIXELS]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        struct.pack("<HH2sHL", 0x7FE0, 0x0000, b"UL", 4, 90_012),
+        struct.pack("<HH2sHLQ", 0x7FE0, 0x0001, b"OV", 0, 8, 0)
+        + struct.pack("<HH2sHLQ", 0x7FE0, 0x0002, b"OV", 0, 8, 90_000),
+    ],
+    ids=["group length", "extended offset table"],
+)
+def test_pixels_are_found_behind_what_may_precede_them(site, before):
+    dataset = image()
+    header, pixels = encoded(dataset).split(PIXEL_DATA)
+    with site.client() as client:
+        data = header + before + PIXEL_DATA + pixels
+        assert client.store(CR, dataset.SOPInstanceUID, data) == 0
+    assert [case.state for case in site.journal.cases()] == [State.ADMITTED]
 
 
 @pytest.mark.parametrize(

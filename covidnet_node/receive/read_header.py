@@ -23,9 +23,9 @@ DATA_SET_MISMATCH = 0xA900
 
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _WANTED = [tag for keyword in (*_IDENTITY, *HEADER_KEYWORDS) if (tag := tag_for_keyword(keyword))]
-_PIXEL_GROUP = 0x7FE00000
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-"""Float, Double Float and plain Pixel Data."""
+"""Float, Double Float and plain Pixel Data; a group length or an Extended Offset Table
+(PS3.5 7.2, PS3.3 C.7.6.3.1.8) may come before them in their group."""
 
 LONGEST_VALUE = 64 * 1024
 """Longer values are passed over: no attribute that admission reads is so long."""
@@ -94,7 +94,7 @@ def _parse(source: BinaryIO, transfer_syntax: str) -> tuple[Dataset, bool]:
     def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
         nonlocal seen
         seen = seen or (tag in _PIXELS and length > 0)
-        return int(tag) >= _PIXEL_GROUP
+        return int(tag) >= min(_PIXELS)
 
     dataset = read_dataset(
         source,
