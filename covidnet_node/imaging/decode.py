@@ -5,6 +5,7 @@ library's exception out: what cannot be read is `NotAnalyzed`. A decoder that cr
 worker process with it, which the service survives.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ DECODING_FAILURES = (
 )
 """What pydicom and its plugins raise on pixels they cannot decode: pydicom wraps its plugins'
 exceptions in RuntimeError, gdcm's wrapper adds SystemError. A new plugin's own types go here."""
+
+STANDARD_ERROR = 2
 
 _DEFER = 256 * 1024
 """Values above this stay on disk: larger than any LUT (2 x 65536 bytes), smaller than pixels."""
@@ -132,6 +135,26 @@ def _own_troubles() -> Iterator[None]:
         raise RetryLater(Reason.CANNOT_READ, error.strerror or "") from error
 
 
+@contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Keep what C libraries write to standard error out of the log, whose every line is JSON.
+
+    libjpeg inside gdcm prints its warnings there and offers no other way to stop it.
+    """
+    try:
+        kept = os.dup(STANDARD_ERROR)
+    except OSError:  # it is closed: nothing can be written to it
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(kept, STANDARD_ERROR)
+        os.close(kept)
+
+
 def _read(path: Path) -> Dataset:
     with path.open("rb") as file:
         start = file.read(132)
@@ -188,7 +211,8 @@ def _decode(dataset: Dataset) -> Stored:
         values = _native(dataset)
         precision = None
     else:
-        values, precision = _compressed(dataset, syntax)
+        with _silent_libraries():
+            values, precision = _compressed(dataset, syntax)
     if keyword != "PixelData":
         return values
     values = _align(values, dataset, precision, lossy=syntax in _LOSSY)
