@@ -1,7 +1,8 @@
 """The heatmap picture: the original, with color where the networks looked.
 
 No color on pixels where the map is silent, none for the class "normal" (there is no pattern to
-point at) and little for a class that is unlikely. All text stands in a strip added on top, so
+point at) and little for a class that is unlikely. None outside the lungs either, because the
+networks saw nothing there; how much of the map lies inside is said in words. All text stands in a strip added on top, so
 that it covers no lung; the picture below keeps size, aspect and orientation of the original.
 The bottom stays free, because some viewers print there. No torch here.
 """
@@ -78,10 +79,12 @@ def draw_overlay(analysis: Analysis, algorithm: Algorithm) -> Picture:
 
 
 def _strength(analysis: Analysis) -> Share:
-    """Scale the map to its own maximum: where the networks looked most is 1."""
+    """Scale the map inside the lungs to its maximum there: where the networks looked most is 1."""
     if analysis.display is None or analysis.explanation is None:
         return np.zeros(() if analysis.display is None else analysis.display.shape)
     heat = np.nan_to_num(analysis.explanation.heatmap.astype(np.float64)).clip(min=0)
+    if analysis.lungs is not None:
+        heat = np.where(analysis.lungs, heat, 0.0)
     highest = float(heat.max(initial=0))
     return heat / highest if highest > 0 else heat
 
@@ -169,6 +172,9 @@ def _lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
         key.append("No color drawn: no likely pattern to point at")
     elif analysis.explanation is not None:
         key.append(f"Color: looked at for {_SHORT[analysis.explanation.target]}")
+        if analysis.lungs is not None:
+            inside = _percent(analysis.explanation.energy_in_lungs)
+            key.append(f"{inside} of the attention lies in the lungs, the rest is not drawn")
     if analysis.lungs is not None:
         key.append("Blue line: lungs as found")
     lines.append(_Line(". ".join(key), _QUIET))
