@@ -12,13 +12,10 @@ from torch import nn
 from covidnet_node.models.manifest import load_manifest
 from covidnet_node.models.networks import Networks, load_networks
 from covidnet_node.phantom.film import draw_phantom
-from covidnet_node.training.calibrate import calibrate
-from covidnet_node.training.classifier import pretrain_member, train_member
-from covidnet_node.training.crops import cut_crops
+from covidnet_node.training import stages
 from covidnet_node.training.dataset import open_folder
 from covidnet_node.training.export import export_weights
 from covidnet_node.training.recipe import Label, load_recipe
-from covidnet_node.training.segmenter import train_segmenter
 
 COLUMNS = (
     "id source patient_id label view split has_mask mask_style".split()  # noqa: SIM905 - as a row
@@ -84,13 +81,11 @@ def tiny_recipe():
 
 
 def train_everything(data, runs, recipe):
-    """One step of every stage, in the order of the README."""
-    train_segmenter(data, runs, 1.0, recipe)
-    cut_crops(data, runs, recipe)
-    for member in recipe.members:
-        pretrain_member(data, runs, member.name, 1.0, recipe)
-        train_member(data, runs, member.name, 1.0, recipe)
-    calibrate(data, runs, recipe)
+    """One step of every stage, as the command line runs them."""
+    stages.segmenter(data.path, runs, 1.0, recipe)
+    stages.pretrain(data.path, runs, 1.0, recipe)
+    stages.classifier(data.path, runs, 1.0, recipe)
+    stages.calibrate(data.path, runs, recipe)
 
 
 def export_tiny(data, runs, folder, recipe):

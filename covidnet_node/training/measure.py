@@ -64,27 +64,40 @@ def _classes(data: Folder, networks: Networks, split: Split) -> Iterator[Metric]
     answered = [each for each in told if each.analysis.probabilities is not None]
     concluded = [each for each in told if each.analysis.outcome is Outcome.ANALYZED]
     how = f"{split} split without kermany, {len(answered)} of {len(told)} films had lungs"
-    yield _metric("accuracy of 3 classes", _accuracy(answered), f"{how}; inconclusive included")
-    without = [each for each in answered if each.film.source != "nih"]
-    nih = f"as above, without nih's text-mined labels, {len(without)} films"
-    yield _metric("accuracy of 3 classes without nih", _accuracy(without), nih)
     share = len(concluded) / max(len(told), 1)
     yield _metric("share analyzed", share, f"{how}; the rest inconclusive or without lungs")
+    if answered:
+        yield from _accuracies(answered, concluded, how)
+        yield from _areas(answered, f"{how}; labels follow sources")
+        yield _energy(answered)
+
+
+def _accuracies(answered: list[_Told], concluded: list[_Told], how: str) -> Iterator[Metric]:
+    without = [each for each in answered if each.film.source != "nih"]
+    nih = f"as above, without nih's text-mined labels, {len(without)} films"
+    yield _metric("accuracy of 3 classes", _accuracy(answered), f"{how}; inconclusive included")
+    yield _metric("accuracy of 3 classes without nih", _accuracy(without), nih)
     yield _metric(
         "accuracy of 3 classes where analyzed", _accuracy(concluded), f"{len(concluded)} films"
     )
+
+
+def _areas(answered: list[_Told], how: str) -> Iterator[Metric]:
+    """AUC of each class that is there and not alone."""
     truth = np.array([LABELS[each.film.label] for each in answered])
     said = np.array([_vector(each.analysis) for each in answered])
     for index, name in enumerate(CLASSES):
-        value = _auc(said[:, index], truth == index)
-        yield _metric(f"AUC {name} against the rest", value, f"{how}; labels follow sources")
-    energy = [e.energy_in_lungs for each in answered if (e := each.analysis.explanation)]
-    area = [each.analysis.lung_area_fraction or 0.0 for each in answered]
-    yield _metric(
-        "heatmap energy in lungs",
-        float(np.mean(energy)),
-        f"raw map, node's own outline, mean; lungs are {np.mean(area):.2f} of the image",
-    )
+        if 0 < int((truth == index).sum()) < len(truth):
+            value = _auc(said[:, index], truth == index)
+            yield _metric(f"AUC {name} against the rest", value, how)
+
+
+def _energy(answered: list[_Told]) -> Metric:
+    seen = [each.analysis.explanation for each in answered]
+    energy = float(np.mean([each.energy_in_lungs for each in seen if each is not None]))
+    area = float(np.mean([each.analysis.lung_area_fraction or 0.0 for each in answered]))
+    how = f"raw map, node's own outline, mean; lungs are {area:.2f} of the image"
+    return _metric("heatmap energy in lungs", energy, how)
 
 
 def _metric(name: str, value: float, measured: str) -> Metric:
@@ -102,9 +115,7 @@ def _accuracy(told: list[_Told]) -> float:
 
 
 def _auc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Mann-Whitney: how often a film of the class scores above one that is not."""
+    """Mann-Whitney: how often a film of the class scores above one that is not; both exist."""
     positive, negative = int(truth.sum()), int((~truth).sum())
-    if not positive or not negative:
-        return float("nan")
     ranks = rankdata(scores)
     return float((ranks[truth].sum() - positive * (positive + 1) / 2) / (positive * negative))
