@@ -1,5 +1,6 @@
 """The supervisor: it outlives its workers, the journal's troubles and whatever a worker prints."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -132,3 +133,11 @@ def test_a_worker_that_hangs_without_work_is_replaced(
         until(lambda: bool(supervisor.processes))
         first = supervisor.processes
         until(lambda: supervisor.processes not in ((), first))
+
+
+def test_ctrl_c_at_a_terminal_does_not_reach_the_workers(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with program(tmp_path, monkeypatch, "exec cat"), supervised(desk.journal) as supervisor:
+        until(lambda: bool(supervisor.processes))
+        assert os.getpgid(supervisor.processes[0]) != os.getpgrp()

@@ -78,6 +78,8 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             errors="replace",
+            # Ctrl-C at a terminal is for the node alone, which lets them finish.
+            process_group=0,
         )
         self._write(config.model_dump_json() + "\n")
         self._listener = threading.Thread(target=self._listen, name=f"{owner} pulse", daemon=True)
