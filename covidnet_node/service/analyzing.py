@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from covidnet_node.config import Config
-from covidnet_node.errors import BadConfig
+from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.answer import Answerer
@@ -92,14 +92,30 @@ def work_until(
 ) -> None:
     """Claim one case after the other; wait only when none is due."""
     lease = timedelta(seconds=2 * config.analyze.deadline_s)
+    troubled = False
     while not inbox.stopping.is_set():
-        claims = journal.claim(owner, 1, lease, clock())
-        for claim in claims:
-            with busy_with(claim.case.id):
-                answerer.answer(claim)
-        if not claims:
+        worked = False
+        try:
+            if troubled:
+                # What was in hand when the journal failed; not a crash of the image's.
+                journal.release(owner, clock(), crashed=False)
+            troubled = False
+            worked = answer_next(journal, answerer, owner, lease)
+        except RetryLater as verdict:
+            log.warning("journal_not_available", reason=str(verdict))
+            troubled = True
+        if not worked:
             tell("waiting")
             inbox.wait(POLL.total_seconds())
+
+
+def answer_next(journal: Journal, answerer: Answerer, owner: str, lease: timedelta) -> bool:
+    """Claim and answer the next case; tell whether there was one. Raises RetryLater."""
+    claims = journal.claim(owner, 1, lease, clock())
+    for claim in claims:
+        with busy_with(claim.case.id):
+            answerer.answer(claim)
+    return bool(claims)
 
 
 def main(arguments: list[str]) -> None:

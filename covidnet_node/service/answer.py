@@ -29,6 +29,9 @@ log = structlog.get_logger()
 FIRST_PAUSE = timedelta(seconds=2)
 LONGEST_PAUSE = timedelta(minutes=5)
 
+NO_ROOM = frozenset({Reason.NO_SPACE, Reason.CANNOT_STORE})
+"""The disk's troubles, which pass, and are no image's."""
+
 ParkAfter = tuple[Reason, str] | None
 """What a person must look at once the answer is delivered."""
 
@@ -44,23 +47,34 @@ class Answerer:
     clock: Callable[[], datetime]
 
     def answer(self, claim: Claim) -> None:
-        """Deciding place: whatever deep code raises becomes an answer, a retry or a parked case."""
+        """Deciding place: whatever deep code raises becomes an answer, a retry or a parked case.
+
+        Raises RetryLater when the journal takes none of these; the claim is then still held.
+        """
+        try:
+            self._decide(claim)
+        except LostLease:
+            # Another worker has it now, or a person; whatever is in hand is dropped.
+            log.warning("lease_lost")
+
+    def _decide(self, claim: Claim) -> None:
         try:
             self._answer(claim)
         except LostLease:
-            # Another worker has it now; whatever is in hand is dropped.
-            log.warning("lease_lost")
+            raise
         except RetryLater as verdict:
-            due_at = self.clock() + pause_after(
-                claim.case.attempts, FIRST_PAUSE, LONGEST_PAUSE, claim.case.id
-            )
-            log.warning("tried_again_later", reason=str(verdict))
-            self.journal.retry(claim, str(verdict), due_at, self.clock())
+            self._later(claim, verdict)
         except Park as verdict:
             self._fail(claim, verdict.reason, verdict.detail)
         except Exception as error:
             log.exception("analysis_failed")
             self._fail(claim, Reason.TECHNICAL_FAILURE, type(error).__name__)
+
+    def _later(self, claim: Claim, verdict: RetryLater) -> None:
+        attempts, case_id = claim.case.attempts, claim.case.id
+        due_at = self.clock() + pause_after(attempts, FIRST_PAUSE, LONGEST_PAUSE, case_id)
+        log.warning("tried_again_later", reason=str(verdict))
+        self.journal.retry(claim, str(verdict), due_at, self.clock())
 
     def _answer(self, claim: Claim) -> None:
         case = claim.case
@@ -137,13 +151,19 @@ class Answerer:
         )
 
     def _fail(self, claim: Claim, reason: Reason, detail: str) -> None:
-        """Report "not analyzed: technical failure", then park; if even that fails, park at once."""
+        """Report "not analyzed: technical failure", then park; if even that fails, park at once.
+
+        A full disk is not such a failure: the answer waits until there is room for it.
+        """
         try:
             analysis = not_analyzed(Reason.TECHNICAL_FAILURE, detail, None)
             self._report(claim, analysis, None, None, (reason, detail))
         except LostLease:
-            log.warning("lease_lost")
+            raise
         except Exception as error:
+            if isinstance(error, RetryLater) and error.reason in NO_ROOM:
+                self._later(claim, error)
+                return
             log.exception("parked_without_an_answer", alert=True)
             words = f"{detail}; no report could be made: {type(error).__name__}"
             self.journal.park(claim, reason, words, self.clock())

@@ -1,0 +1,134 @@
+"""The worker when disk and journal fail it: no case is lost, parked or blamed for that."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pydicom.filewriter import dcmwrite
+
+from covidnet_node.case import Algorithm, Claim, Outcome, Reason, ResultKind, State
+from covidnet_node.config import Config
+from covidnet_node.errors import RetryLater
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.phantom.film import phantom_dataset
+from covidnet_node.service import analyzing
+from covidnet_node.service.analyzing import Inbox, work_until
+from covidnet_node.service.answer import Answerer
+from covidnet_node.service.medicine import Medicine
+from tests.journal_kit import LEASE, NOW, OURS, received
+
+CASE_ID = "20260101T000000-0123456789ab"
+FULL = RetryLater(Reason.NO_SPACE, "spool: No space left on device")
+ALGORITHM = Algorithm("test", "1", "0" * 64, 0.5, "none")
+ONE_CRASH = Config.model_validate({"analyze": {"max_crashes": 1}})
+
+
+class FullSpool(Spool):
+    """A spool that has no room for results while `full`."""
+
+    full = True
+
+    def write_result(self, case_id: str, kind: ResultKind, data: bytes) -> Path:
+        if self.full:
+            raise FULL
+        return super().write_result(case_id, kind, data)
+
+
+class FullJournal(Journal):
+    """A journal that cannot write down a retry while `full`, as on a full disk."""
+
+    full = False
+
+    def retry(self, claim: Claim, error: str, due_at: datetime, now: datetime) -> None:
+        if self.full:
+            raise RetryLater(Reason.CANNOT_STORE, "journal: database or disk is full")
+        super().retry(claim, error, due_at, now)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> FullSpool:
+    return FullSpool(tmp_path / "spool")
+
+
+@pytest.fixture
+def journal(tmp_path: Path, spool: FullSpool) -> Iterator[FullJournal]:
+    """With one admitted case that has taken down its last worker."""
+    with FullJournal.open(tmp_path / "journal.db") as journal:
+        path, file = spool.incoming()
+        with file:
+            dcmwrite(file, phantom_dataset(1, rows=128, columns=128), enforce_file_format=True)
+        spool.keep(path, CASE_ID)
+        journal.admit(CASE_ID, received(), OURS, NOW)
+        journal.claim("earlier", 1, LEASE, NOW)
+        journal.release("earlier", NOW, crashed=True)
+        yield journal
+
+
+@pytest.fixture
+def answerer(journal: FullJournal, spool: FullSpool) -> Answerer:
+    medicine = Medicine(networks=None, algorithm=ALGORITHM, device="cpu")  # type: ignore[arg-type]
+    return Answerer(ONE_CRASH, journal, spool, medicine, clock=lambda: NOW)
+
+
+def test_a_report_without_room_waits_for_it(
+    journal: FullJournal, spool: FullSpool, answerer: Answerer
+) -> None:
+    (claim,) = journal.claim("worker", 1, LEASE, NOW)
+    answerer.answer(claim)
+    case = journal.case(CASE_ID)
+    assert case.state is State.ADMITTED
+    spool.full = False
+    (claim,) = journal.claim("worker", 1, LEASE, journal.pause(CASE_ID).due_at)
+    answerer.answer(claim)
+    case = journal.case(CASE_ID)
+    assert (case.state, case.outcome) == (State.PARKED, Outcome.NOT_ANALYZED)
+
+
+def test_a_file_that_is_gone_is_parked_at_last(journal: FullJournal, answerer: Answerer) -> None:
+    answerer.spool.drop(CASE_ID)
+    (claim,) = journal.claim("worker", 1, LEASE, NOW)
+    answerer.answer(claim)
+    case = journal.case(CASE_ID)
+    assert (case.state, case.outcome) == (State.PARKED, None)
+
+
+def test_a_case_discarded_while_its_disk_is_full_is_let_go(
+    journal: FullJournal, answerer: Answerer
+) -> None:
+    (claim,) = journal.claim("worker", 1, LEASE, NOW)
+    journal.discard(CASE_ID, NOW, "a test")
+    answerer.answer(claim)
+    assert journal.case(CASE_ID).state is State.DONE
+
+
+def test_a_worker_outlives_a_journal_that_cannot_be_written(
+    journal: FullJournal, answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analyzing, "clock", lambda: NOW)
+    said: list[str] = []
+    monkeypatch.setattr(analyzing, "tell", said.append)
+    inbox = Patient(journal, answerer)
+    journal.full = True
+    work_until(journal, answerer, "worker", ONE_CRASH, inbox)
+    case = journal.case(CASE_ID)
+    assert (case.state, case.outcome) == (State.PARKED, Outcome.NOT_ANALYZED)
+    assert case.crashes == 1
+    assert "waiting" in said
+
+
+class Patient(Inbox):
+    """Waits twice: at the first time the disk is emptied, at the second the worker stops."""
+
+    def __init__(self, journal: FullJournal, answerer: Answerer) -> None:
+        super().__init__()
+        self._journal = journal
+        self._answerer = answerer
+
+    def wait(self, seconds: float) -> None:
+        assert seconds > 0
+        if not self._journal.full:
+            self.stopping.set()
+        self._journal.full = False
+        self._answerer.spool.full = False  # type: ignore[attr-defined]
