@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from tiny_medicine import drawn_chest, sighted, tiny_weights
 
 from covidnet_node.analyze import INVERTED, Picture, analyze, look, look_at_picture, not_analyzed
 from covidnet_node.case import Outcome, Reason
@@ -16,6 +15,7 @@ from covidnet_node.intended_use import CLASSES
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.models.networks import load_networks
 from covidnet_node.phantom.film import draw_phantom, phantom_dataset
+from tests.tiny_medicine import drawn_chest, sighted, tiny_weights
 
 
 @pytest.fixture(scope="module")
