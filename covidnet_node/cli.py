@@ -132,7 +132,8 @@ def _answer_cells(answer: dict[str, Any]) -> list[str]:
     ]
     outcome = answer["outcome"] + (f": {answer['reason']}" if answer["reason"] else "")
     kinds = " ".join(each["kind"] for each in answer["objects"])
-    return [answer["file"], outcome, *shares, f"{answer['seconds']['total']:.2f}", kinds or "-"]
+    seconds = f"{answer['seconds']['total']:.2f}"
+    return [Path(answer["file"]).name, outcome, *shares, seconds, kinds or "-"]
 
 
 @app.command()

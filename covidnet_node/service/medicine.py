@@ -3,6 +3,7 @@
 Imports torch (through models): never imported by the process that listens.
 """
 
+import os
 from dataclasses import dataclass
 
 import structlog
@@ -30,6 +31,8 @@ def open_medicine(wanted: Analyze, device: str) -> Medicine:
 
     With device "auto" in node.toml a GPU that torch cannot use means the CPU, said in the log.
     """
+    # One core stays free for the listener, which must answer while a worker computes.
+    torch.set_num_threads(wanted.threads or max(1, (os.cpu_count() or 2) - 1))
     folder = weights_folder(wanted.weights)
     manifest = load_manifest(folder)
     if wanted.device == "auto" and device.startswith("cuda") and not torch.cuda.is_available():
