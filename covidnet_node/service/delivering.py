@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from time import monotonic
 
 import structlog
 
@@ -36,7 +37,8 @@ class Deliverer(threading.Thread):
         self._stopping = threading.Event()
         self._unreachable = 0
         """Failed contacts in a row: while it is down, one attempt a pause, not one a result."""
-        self._quiet_until: datetime | None = None
+        self._quiet_until: float | None = None
+        """Monotonic seconds, so that no change of the clock prolongs it; None: it is not down."""
 
     def wake(self) -> None:
         """Something new may be due."""
@@ -63,18 +65,19 @@ class Deliverer(threading.Thread):
     def run(self) -> None:
         """Deliver, wait, and again."""
         while not self._stopping.is_set():
+            patience = POLL_S
             try:
-                worked = self._deliver_due(_now())
+                patience = 0.0 if self._deliver_due(_now()) else self._patience(_now())
             except RetryLater as verdict:
+                # What the journal does not note is sent again, and not at once.
                 log.warning("journal_not_available", reason=str(verdict))
-                worked = False
+                self._contact_failed()
             except Exception:
                 # Deciding place: whatever went wrong, the rows are still pending.
                 log.exception("delivery_failed", destination=self.destination.name, alert=True)
-                self._contact_failed(_now())
-                worked = False
-            if not worked:
-                self._wake.wait(self._patience(_now()))
+                self._contact_failed()
+            if patience:
+                self._wake.wait(min(patience, self._quiet_s() or patience))
                 self._wake.clear()
 
     @property
@@ -82,15 +85,21 @@ class Deliverer(threading.Thread):
         return self.destination.calling_ae or self._config.node.ae_title
 
     def _patience(self, now: datetime) -> float:
-        """Seconds until something may be due."""
-        if self._quiet_until is not None:
-            return max(0.1, min(POLL_S, (self._quiet_until - now).total_seconds()))
+        """Seconds until something may be due; raises RetryLater."""
+        quiet_s = self._quiet_s()
+        if quiet_s:
+            return min(POLL_S, quiet_s)
         due = self._journal.next_due(self.destination.name)
         return POLL_S if due is None else max(0.1, min(POLL_S, (due - now).total_seconds()))
 
+    def _quiet_s(self) -> float:
+        """Seconds for which the destination is still left in peace."""
+        until = self._quiet_until
+        return 0.0 if until is None else max(0.0, until - monotonic())
+
     def _deliver_due(self, now: datetime) -> bool:
         """Send what is due; returns whether there was anything to send."""
-        if self._quiet_until is not None and now < self._quiet_until:
+        if self._quiet_s():
             return False
         due = self._journal.due_deliveries(
             self.destination.name, now, self.destination.max_per_association
@@ -126,14 +135,14 @@ class Deliverer(threading.Thread):
     def _record(self, delivery: Delivery, sent: Sent, now: datetime) -> None:
         """Journal what became of one result before the next one is sent."""
         if sent.stored:
-            self._unreachable, self._quiet_until = 0, None
             self._journal.delivered(delivery.id, now, sent.detail)
+            self._unreachable, self._quiet_until = 0, None
             log.info("delivered", kind=delivery.result.kind.value, status=sent.detail)
             return
         # A fixed peer that is down is left in peace as a whole; of many senders, each result.
         peer_down = not sent.tried and not self.destination.back_to_sender
-        if peer_down and (self._quiet_until is None or now >= self._quiet_until):
-            self._contact_failed(now)
+        if peer_down and not self._quiet_s():
+            self._contact_failed()
         if now - delivery.owed_since > self._config.deliver.give_up_after:
             log.error("gave_up_delivering", reason=Reason.GAVE_UP, detail=sent.detail, alert=True)
             self._journal.give_up(delivery.id, sent.detail, now)
@@ -143,10 +152,11 @@ class Deliverer(threading.Thread):
         self._journal.postpone(delivery.id, sent.detail, due_at, now)
         log.warning("not_delivered", detail=sent.detail, attempts=delivery.attempts + 1)
 
-    def _contact_failed(self, now: datetime) -> None:
+    def _contact_failed(self) -> None:
         """Leave the destination in peace for a while, longer each time."""
         self._unreachable += 1
-        self._quiet_until = now + self._pause(self._unreachable, self.destination.name)
+        pause = self._pause(self._unreachable, self.destination.name)
+        self._quiet_until = monotonic() + pause.total_seconds()
 
     def _pause(self, attempts: int, seed: str) -> timedelta:
         deliver = self._config.deliver
