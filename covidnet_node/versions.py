@@ -35,11 +35,13 @@ class Judgment:
 def judge(pixel_digest: str, identity_digest: str, predecessors: Sequence[Case]) -> Judgment:
     """Compare with `predecessors` (same instance key, oldest first, none still waiting).
 
-    A predecessor that could not be decoded has no pixel digest: it is superseded by the first
-    version that can be.
+    Only an answered case can have a duplicate: silence is no answer. A predecessor that could
+    not be decoded has no pixel digest: it is superseded by the first version that can be, and
+    says nothing about later pixels.
     """
     for case in predecessors:
-        if (case.pixel_digest, case.identity_digest) == (pixel_digest, identity_digest):
+        same = (case.pixel_digest, case.identity_digest) == (pixel_digest, identity_digest)
+        if same and case.outcome is not None:
             return Judgment(Relation.DUPLICATE, case)
     accepted = [
         case
@@ -48,7 +50,8 @@ def judge(pixel_digest: str, identity_digest: str, predecessors: Sequence[Case])
     ]
     if not accepted:
         return Judgment(Relation.NEW, None)
-    latest = accepted[-1]
+    decoded = [case for case in accepted if case.pixel_digest is not None]
+    latest = decoded[-1] if decoded else accepted[-1]
     if latest.pixel_digest in (None, pixel_digest):
         return Judgment(Relation.CORRECTION, latest)
     return Judgment(Relation.PIXELS_CHANGED, latest)

@@ -68,6 +68,23 @@ def test_what_could_not_be_decoded_is_superseded_by_what_can() -> None:
     assert judge("pixels", "identity", [undecodable]).relation is Relation.CORRECTION
 
 
+def test_a_version_that_could_not_be_decoded_does_not_hide_the_pixels_before_it() -> None:
+    torn = replace(CASE, id="torn", pixel_digest=None, reason=Reason.UNDECODABLE)
+    judgment = judge("other", "identity", [CASE, torn])
+    assert judgment.relation is Relation.PIXELS_CHANGED
+    assert judgment.of == CASE
+    corrected = judge("pixels", "corrected", [CASE, torn])
+    assert (corrected.relation, corrected.of) == (Relation.CORRECTION, CASE)
+
+
+def test_what_was_never_answered_has_no_duplicate() -> None:
+    discarded = replace(CASE, outcome=None, reason=Reason.DISCARDED)
+    assert judge("pixels", "identity", [discarded]).relation is Relation.NEW
+    parked = replace(CASE, state=State.PARKED, outcome=None, reason=Reason.TECHNICAL_FAILURE)
+    judgment = judge("pixels", "identity", [parked])
+    assert (judgment.relation, judgment.of) == (Relation.CORRECTION, parked)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=8))
 def test_in_any_history_old_identity_never_meets_new_pixels(history: list[tuple[str, str]]) -> None:
     seen: list[Case] = []
