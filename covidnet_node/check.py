@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from covidnet_node.config import Config
 from covidnet_node.deliver import echo, target_of
-from covidnet_node.errors import BadConfig
+from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.service.run import prepare_data
 from covidnet_node.service.workers import devices
@@ -59,7 +59,7 @@ def _weights(config: Config) -> Finding:
 def _disk(config: Config) -> Finding:
     try:
         folder = prepare_data(config.node.data)
-    except BadConfig as error:
+    except (BadConfig, RetryLater) as error:
         return Finding("disk", ok=False, words=str(error))
     free = shutil.disk_usage(folder).free // 2**20
     low = config.receive.low_disk_mib

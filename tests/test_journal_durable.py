@@ -1,9 +1,11 @@
 """What the journal survives: kills, races, other processes, a full or broken disk, new versions."""
 
+import errno
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from sqlalchemy import create_engine, event
 
 from covidnet_node.case import Reason, State
 from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.journal import store
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.tables import metadata
@@ -219,6 +222,26 @@ def test_a_full_disk_says_cannot_store_and_recovers(tmp_path):
             lambda connection, _record, _proxy: connection.execute(limit.format(2**30)),
         )
         journal.admit(new_case_id(NOW), received("again"), OURS, NOW)
+
+
+def test_what_passes_by_itself_is_no_wrong_configuration(tmp_path, monkeypatch):
+    file = tmp_path / "journal.db"
+    Journal.open(file).close()
+    monkeypatch.setattr(store, "BUSY_S", 0.05)
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RetryLater, match="locked"):
+            Journal.open(file)
+        other.rollback()
+
+    def full(_file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "create_private", full)
+        with pytest.raises(RetryLater, match="No space left"):
+            Journal.open(file)
+    Journal.open(file).close()
 
 
 def test_a_journal_moves_with_its_spool(tmp_path):

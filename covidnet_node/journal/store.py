@@ -3,6 +3,7 @@
 No error of the database library leaves this room: what goes wrong becomes a verdict.
 """
 
+import errno
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,11 @@ MOST_CONNECTIONS = 200
 """Above any sensible number of associations; each is one open file, and only while in use."""
 
 
+_PASSING = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+)
+
+
 class Store:
     """An open database. The chapters of the journal stand on it."""
 
@@ -56,7 +62,8 @@ class Store:
         `where` is the path of a SQLite file or a database url; `spool` is the folder that paths
         of results are relative to, by default `spool` beside the file. Any number of processes
         and threads may open the same journal at once. Raises BadConfig when it cannot be
-        opened, is corrupt, or is of a newer schema than this program.
+        opened, is corrupt, or is of a newer schema than this program; RetryLater when the disk
+        is full or failing, or others keep the journal busy.
         """
         engine = _engine(where)
         name = engine.url.render_as_string()
@@ -75,6 +82,9 @@ class Store:
                     upgrade(engine)
         except (SQLAlchemyError, sqlite3.Error, NewerSchema, OSError) as error:
             engine.dispose()
+            if _passes(error):
+                words = error.strerror if isinstance(error, OSError) else _words(error)
+                raise RetryLater(Reason.CANNOT_STORE, f"journal: {words}") from error
             raise BadConfig(name, "node.data", _remedy(error)) from error
         root = spool if spool is not None else Path(name).parent / "spool"
         return cls(engine, root.absolute())
@@ -186,6 +196,15 @@ def _words(error: Exception) -> str:
     """The database's own words, without the statement and its values."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return str(cause) if isinstance(cause, sqlite3.Error) else type(error).__name__
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same may succeed later without anybody changing the configuration."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.Error):
+        # The low byte is the primary result code. Absent where Python itself complains.
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _PASSING
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def _remedy(error: Exception) -> str:

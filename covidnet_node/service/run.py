@@ -5,6 +5,7 @@ answers before any network has loaded. Stop: the other way round: no new images,
 release what is in hand, close.
 """
 
+import errno
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from types import FrameType
 
 import structlog
 
+from covidnet_node.case import Reason
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.journal import Journal
@@ -59,7 +61,7 @@ class Running:
 
 
 def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT; raises BadConfig when it cannot start."""
+    """Run until SIGTERM or SIGINT; raises BadConfig or RetryLater when it cannot start."""
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -126,13 +128,18 @@ def running(config: Config) -> Iterator[Running]:
 
 
 def prepare_data(folder: Path) -> Path:
-    """Make the data folder, private to the service; raises BadConfig when that cannot be."""
+    """Make the data folder, private to the service.
+
+    Raises BadConfig when that cannot be, RetryLater when only room is missing.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RetryLater(Reason.NO_SPACE, f"{folder}: {error.strerror}") from error
         remedy = f"{folder} cannot be written ({error.strerror}); create it or choose another"
         raise BadConfig("node.toml", "node.data", remedy) from error
     return folder
