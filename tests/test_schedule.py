@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from covidnet_node.case import Admission, Outcome, Reason, State
-from covidnet_node.config import Retention
+from covidnet_node.config import Config, Retention
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.notify import notify, watchdog_interval
-from covidnet_node.service.schedule import apply_retention, recover_leases
-from tests.journal_kit import LEASE, NOW, received
+from covidnet_node.service.schedule import apply_retention, give_up_on_removed, recover_leases
+from tests.journal_kit import LEASE, NOW, open_desk, received
 
 DAY = timedelta(days=1)
 
@@ -59,6 +59,23 @@ def test_an_expired_lease_is_taken_back(tmp_path: Path) -> None:
         (claim,) = journal.claim("here/", 1, LEASE, NOW + 2 * LEASE)
         assert claim.case.id == case_id
         assert claim.case.outcome is not Outcome.ANALYZED
+
+
+def test_what_a_removed_destination_is_owed_is_given_up_in_the_end(tmp_path: Path) -> None:
+    desk = open_desk(tmp_path)
+    with desk.journal as journal:
+        case_id = desk.admit().id
+        desk.report(desk.claim(), "kept", "removed")
+        kept = {"name": "kept", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+        config = Config.model_validate({"destination": [kept]})
+        desk.deliver("kept")
+        patience = config.deliver.give_up_after
+        give_up_on_removed(config, journal, NOW + patience / 2)
+        assert journal.case(case_id).state is State.REPORTED
+        give_up_on_removed(config, journal, NOW + 2 * patience)
+        assert journal.case(case_id).state is State.PARKED
+        assert journal.pause(case_id).park_reason is Reason.GAVE_UP
+        assert journal.discard(case_id, NOW + 2 * patience, "no such PACS").state is State.DONE
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from covidnet_node.case import Reason
 from covidnet_node.config import Config, Retention
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
@@ -16,6 +17,8 @@ log = structlog.get_logger()
 RECOVERY_S = 30
 RETENTION_S = 3600
 HEARTBEAT_S = 30
+MOST_GIVEN_UP = 1000
+"""Results of one removed destination given up in one round."""
 
 
 def build_schedule(
@@ -36,7 +39,9 @@ def build_schedule(
         wake_workers()
 
     def retain() -> None:
-        apply_retention(config.retention, journal, spool, datetime.now(UTC))
+        now = datetime.now(UTC)
+        give_up_on_removed(config, journal, now)
+        apply_retention(config.retention, journal, spool, now)
 
     def beat() -> None:
         for deliverer in deliverers:
@@ -52,6 +57,27 @@ def recover_leases(journal: Journal, now: datetime) -> None:
     """Make cases claimable again whose worker is gone and was not seen to go."""
     for case in journal.release_expired(now):
         log.warning("lease_expired", case_id=case.id)
+
+
+def give_up_on_removed(config: Config, journal: Journal, now: datetime) -> None:
+    """Give up what a destination is owed that node.toml no longer names, after the same patience.
+
+    No delivery loop looks at these rows; without this their cases would be reported for ever.
+    """
+    removed = journal.destinations_owed() - {each.name for each in config.destination}
+    for name in sorted(removed):
+        for delivery in journal.due_deliveries(name, now, MOST_GIVEN_UP):
+            if now - delivery.owed_since > config.deliver.give_up_after:
+                words = "the destination is not in node.toml"
+                journal.give_up(delivery.id, words, now)
+                log.error(
+                    "gave_up_delivering",
+                    case_id=delivery.case_id,
+                    destination=name,
+                    reason=Reason.GAVE_UP,
+                    detail=words,
+                    alert=True,
+                )
 
 
 def apply_retention(retention: Retention, journal: Journal, spool: Spool, now: datetime) -> None:
