@@ -234,3 +234,15 @@ def test_a_lease_that_runs_out_counts_as_a_crash(desk):
     (back,) = desk.journal.release_expired(renewed.until)
     assert (back.id, back.crashes) == (case.id, 1)
     assert causes(desk, case.id)[-1] is Cause.EXPIRED
+
+
+def test_a_clock_that_is_set_back_holds_up_nothing(desk):
+    before = NOW - timedelta(days=300)
+    desk.admit()
+    (claim,) = desk.journal.claim("node/1", 1, LEASE, before)
+    desk.journal.retry(claim, "busy", before + MINUTE, before)
+    assert desk.journal.claim("node/1", 1, LEASE, before) == ()
+    desk.report(desk.claim(), "pacs")
+    (owed,) = desk.journal.due_deliveries("pacs", before, 1)
+    desk.journal.postpone(owed.id, "down", before + MINUTE, before)
+    assert owed.id not in [each.id for each in desk.journal.due_deliveries("pacs", before, 9)]

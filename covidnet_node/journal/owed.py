@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, update
+from sqlalchemy import Connection, Select, func, or_, select, update
 
 from covidnet_node.case import Delivery, DeliveryState, Reason, State
 from covidnet_node.journal.rows import AnyRow, delivery_of, parked_because
@@ -24,7 +24,8 @@ class Debts(Store):
             .where(
                 deliveries.c.state == DeliveryState.PENDING,
                 deliveries.c.destination == destination,
-                deliveries.c.due_at <= now,
+                # What was written later than now was written before the clock was set back.
+                or_(deliveries.c.due_at <= now, deliveries.c.updated_at > now),
             )
             .order_by(deliveries.c.id)
             .limit(limit)

@@ -6,7 +6,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from covidnet_node.case import Case, Claim, DeliveryState, Outcome, Reason, Result, State
 from covidnet_node.journal.reception import of_instance
@@ -203,7 +214,8 @@ def _claimable(now: datetime) -> Select[tuple[Any, ...]]:
         .where(
             cases.c.state == State.ADMITTED,
             cases.c.lease_token.is_(None),
-            cases.c.due_at <= now,
+            # What was written later than now was written before the clock was set back.
+            or_(cases.c.due_at <= now, cases.c.updated_at > now),
             ~waits_for_older,
         )
         .order_by(cases.c.number)
