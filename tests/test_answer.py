@@ -1,14 +1,16 @@
 """The worker when disk and journal fail it: no case is lost, parked or blamed for that."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+import torch
 from pydicom.filewriter import dcmwrite
 
 from covidnet_node.case import Algorithm, Claim, Outcome, Reason, ResultKind, State
-from covidnet_node.config import Config
+from covidnet_node.config import Analyze, Config
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
@@ -16,10 +18,11 @@ from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.service import analyzing
 from covidnet_node.service.analyzing import Inbox, work_until
 from covidnet_node.service.answer import Answerer
-from covidnet_node.service.medicine import Medicine
+from covidnet_node.service.medicine import Medicine, open_medicine
 from tests.journal_kit import LEASE, NOW, OURS, received
 
 CASE_ID = "20260101T000000-0123456789ab"
+CORES = os.cpu_count() or 2
 FULL = RetryLater(Reason.NO_SPACE, "spool: No space left on device")
 ALGORITHM = Algorithm("test", "1", "0" * 64, 0.5, "none")
 ONE_CRASH = Config.model_validate({"analyze": {"max_crashes": 1}})
@@ -132,3 +135,13 @@ class Patient(Inbox):
             self.stopping.set()
         self._journal.full = False
         self._answerer.spool.full = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("wanted", "used"), [(3, 3), (0, max(1, CORES - 1))])
+def test_a_worker_takes_as_many_threads_as_configured(wanted: int, used: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        open_medicine(Analyze(threads=wanted), "cpu")
+        assert torch.get_num_threads() == used
+    finally:
+        torch.set_num_threads(before)
