@@ -2,6 +2,8 @@
 
 import json
 import logging
+import sys
+import threading
 
 import pytest
 import structlog
@@ -16,11 +18,13 @@ from covidnet_node.service.logs import configure_logs
 def _restore_logging() -> object:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook
     yield
     root.handlers = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
+    sys.excepthook, threading.excepthook = hooks
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -66,3 +70,30 @@ def test_libraries_that_quote_data_sets_are_silent(capsys: pytest.CaptureFixture
     logging.getLogger("pydicom").warning("Invalid value for VR PN: DOE^JANE")
     logging.getLogger("pynetdicom.events").error("DOE^JANE")
     assert capsys.readouterr().err == ""
+
+
+def test_what_nobody_catches_is_told_without_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(Log())
+
+    def die() -> None:
+        try:
+            raise ValueError("invalid value DOE^JANE")
+        except ValueError as error:
+            raise RuntimeError("cannot read DOE^JANE") from error
+
+    thread = threading.Thread(target=die, name="deliver")
+    thread.start()
+    thread.join()
+    try:
+        die()
+    except RuntimeError as error:
+        sys.excepthook(RuntimeError, error, error.__traceback__)
+    text = capsys.readouterr().err
+    assert "DOE" not in text
+    first, second = (json.loads(line) for line in text.splitlines())
+    assert (first["event"], first["thread"], first["error"]) == (
+        "thread_died",
+        "deliver",
+        "RuntimeError",
+    )
+    assert (second["event"], second["error"], second["alert"]) == ("died", "RuntimeError", True)

@@ -7,6 +7,7 @@ id), so for everything but our verdicts only its type and the places in the code
 import logging
 import logging.config
 import sys
+import threading
 import traceback
 from types import TracebackType
 from typing import Any
@@ -58,6 +59,23 @@ def configure_logs(log: Log) -> None:
     for name in LIBRARIES_THAT_QUOTE_DATA:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    # Python itself would print what an exception nobody caught says, and what it came from.
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends the process, in place of Python's traceback."""
+    structlog.get_logger().critical("died", exc_info=(kind, error, trace), alert=True)
+
+
+def _uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
+    """Log what ends a thread, in place of Python's traceback."""
+    if told.exc_value is None:
+        return
+    found = (told.exc_type, told.exc_value, told.exc_traceback)
+    name = told.thread.name if told.thread else None
+    structlog.get_logger().critical("thread_died", thread=name, exc_info=found, alert=True)
 
 
 def _frames_only(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
