@@ -2,9 +2,9 @@
 
 No color on pixels where the map is silent, none for the class "normal" (there is no pattern to
 point at) and little for a class that is unlikely. None outside the lungs either, because the
-networks saw nothing there; how much of the map lies inside is said in words. All text stands in a strip added on top, so
-that it covers no lung; the picture below keeps size, aspect and orientation of the original.
-The bottom stays free, because some viewers print there. No torch here.
+networks saw nothing there; how much of the map lies inside is said in words. All text stands in a
+strip added on top, so that it covers no lung; the picture below keeps size, aspect and
+orientation of the original. The bottom stays free, because some viewers print there. No torch.
 """
 
 from dataclasses import dataclass
