@@ -10,7 +10,10 @@ from covidnet_node.deliver import echo, target_of
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.service.run import prepare_data
-from covidnet_node.service.workers import devices
+from covidnet_node.service.workers import devices, gpus
+
+CUDA = {"cuda": "cuda:0"}
+"""What a name without a number means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Finding:
 def check_node(config: Config) -> Iterator[Finding]:
     """Weights, device, disk, ports, every destination; a failed check never stops the next."""
     yield _weights(config)
-    yield Finding("device", ok=True, words=", ".join(devices(config)))
+    yield _device(config)
     yield _disk(config)
     yield _port("receive.port", config.receive.address, config.receive.port)
     yield _port("http.port", config.http.address, config.http.port)
@@ -54,6 +57,17 @@ def _weights(config: Config) -> Finding:
         return Finding("weights", ok=False, words=str(error))
     words = f"{algorithm.name} {algorithm.version}, hashes match. {algorithm.notice}"
     return Finding("weights", ok=True, words=words.strip())
+
+
+def _device(config: Config) -> Finding:
+    """Asked of the driver: loading torch to ask it takes longer than all else together."""
+    wanted = devices(config)
+    words = ", ".join(wanted)
+    there = {"cpu", *gpus()}
+    missing = sorted(name for name in set(wanted) if CUDA.get(name, name) not in there)
+    if missing:
+        words = f"{words}: the driver knows no {missing[0]} (analyze.device)"
+    return Finding("device", ok=not missing, words=words)
 
 
 def _disk(config: Config) -> Finding:

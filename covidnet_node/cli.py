@@ -1,6 +1,7 @@
 """The command line. Each command reads node.toml once and passes it down.
 
-Exit codes follow sysexits.h: 0 well, 1 something found wrong, 64 wrong use, 78 bad configuration.
+Exit codes follow sysexits.h: 0 well, 1 something found wrong, 64 wrong use, 69 not now (disk full,
+journal busy), 78 bad configuration.
 """
 
 import json
@@ -21,7 +22,9 @@ from covidnet_node.config import Config, load_config
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.intended_use import NOTICE, PRODUCT
 
-EX_OK, EX_FOUND, EX_UNAVAILABLE, EX_CONFIG = 0, 1, 69, 78
+EX_OK, EX_FOUND, EX_USAGE, EX_UNAVAILABLE, EX_CONFIG = 0, 1, 64, 69, 78
+CLICK_USAGE = 2
+"""What the command line library ends with after wrong use."""
 DEFAULT_CONFIG = Path("/etc/covidnet-node/node.toml")
 
 app = typer.Typer(
@@ -62,7 +65,12 @@ def open_journal(config: Config) -> Iterator[Any]:
     from covidnet_node.journal.journal import Journal
 
     path = config.node.data / "journal.db"
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        remedy = f"{path} cannot be reached ({error.strerror}); run this as the node's own user"
+        raise BadConfig("node.toml", "node.data", remedy) from error
+    if not there:
         raise BadConfig("node.toml", "node.data", f"no journal at {path}; has the node run yet?")
     with Journal.open(path) as journal:
         yield journal
@@ -191,10 +199,15 @@ def queue_show(
     as_json: JsonOption = False,
 ) -> None:
     """One case: its history, its results, and where each was delivered."""
+    from covidnet_node.journal.transitions import UnknownCase
     from covidnet_node.service.http import story
 
     with open_journal(read_config(config)) as journal:
-        told = story(journal, case_id)
+        try:
+            told = story(journal, case_id)
+        except UnknownCase as error:
+            err.print(str(error), highlight=False)
+            raise typer.Exit(EX_FOUND) from error
     if as_json:
         print(json.dumps(told, indent=2))
         return
@@ -282,6 +295,8 @@ def main() -> None:
     """Entry point: verdicts become exit codes and one clear sentence."""
     try:
         app()
+    except SystemExit as leaving:
+        sys.exit(EX_USAGE if leaving.code == CLICK_USAGE else leaving.code)
     except BadConfig as error:
         err.print(f"covidnet-node: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(EX_CONFIG)

@@ -10,6 +10,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from covidnet_node.cli import app
+from covidnet_node.journal.journal import Journal
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +75,32 @@ def test_status_without_a_journal_says_so(tmp_path: Path) -> None:
     assert "no journal" in " ".join(result.stderr.split())
 
 
+def test_wrong_use_ends_with_64() -> None:
+    result = run("serve", "--bogus")
+    assert result.returncode == 64
+    assert "--bogus" in result.stderr
+
+
+def test_a_journal_out_of_reach_is_one_sentence(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    # The system refuses to look at so long a name, as it refuses a stranger at a 0700 folder.
+    config.write_text(f'[node]\ndata = "{tmp_path}/{"a" * 300}"\n')
+    result = run("status", "--config", str(config))
+    assert result.returncode == 78
+    assert "node.data" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_case_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    Journal.open(tmp_path / "journal.db").close()
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\ndata = "{tmp_path}"\n')
+    result = run("queue", "show", "20260101T000000-0123456789ab", "--config", str(config))
+    assert result.returncode == 1
+    assert "there is no case" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
 def test_check_names_what_is_wrong(tmp_path: Path) -> None:
     config = tmp_path / "node.toml"
     config.write_text(
@@ -86,6 +113,8 @@ port = 0
 low_disk_mib = 1
 [http]
 port = 0
+[analyze]
+device = "cuda:63"
 [[destination]]
 name = "dead"
 ae_title = "DEAD"
@@ -97,8 +126,8 @@ connect_timeout_s = 1
     result = run("check", "--config", str(config), "--json")
     found = {line["what"]: line for line in json.loads(result.stdout)}
     assert result.returncode == 1
-    assert not found["dead"]["ok"]
-    assert all(line["ok"] for what, line in found.items() if what != "dead"), found
+    wrong = {what for what, line in found.items() if not line["ok"]}
+    assert wrong == {"device", "dead"}, found
 
 
 @pytest.mark.parametrize("module", ["covidnet_node.cli", "covidnet_node.service.run"])

@@ -242,18 +242,13 @@ class Supervisor(threading.Thread):
 def devices(config: Config) -> list[str]:
     """The device of each worker slot; "auto" is resolved by the worker, which knows torch."""
     wanted = config.analyze.device
-    count = config.analyze.workers
-    if wanted == "auto":
-        gpus = _gpus()
-        names = [f"cuda:{index}" for index in range(gpus)] or ["cpu"]
-    else:
-        names = [wanted]
-    count = count or len(names)
+    names = (gpus() or ["cpu"]) if wanted == "auto" else [wanted]
+    count = config.analyze.workers or len(names)
     return [names[slot % len(names)] for slot in range(count)]
 
 
-def _gpus() -> int:
-    """How many NVIDIA GPUs the machine has, asked of the driver without importing torch."""
+def gpus() -> list[str]:
+    """The machine's NVIDIA GPUs, e.g. cuda:0, asked of the driver without importing torch."""
     try:
         listing = subprocess.run(
             ["nvidia-smi", "--list-gpus"],  # noqa: S607 - wherever the driver put it
@@ -263,8 +258,9 @@ def _gpus() -> int:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+        return []
+    found = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
+    return [f"cuda:{index}" for index in range(len(found))]
 
 
 def _now() -> datetime:
