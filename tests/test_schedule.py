@@ -1,17 +1,23 @@
 """What is periodic: files go by age, leases come back, systemd hears of us."""
 
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from covidnet_node.case import Admission, Outcome, Reason, State
 from covidnet_node.config import Config, Retention
+from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.notify import notify, watchdog_interval
-from covidnet_node.service.schedule import apply_retention, give_up_on_removed, recover_leases
+from covidnet_node.service.schedule import (
+    apply_retention,
+    give_up_on_removed,
+    recover_leases,
+    sweep,
+)
 from tests.journal_kit import LEASE, NOW, open_desk, received
 
 DAY = timedelta(days=1)
@@ -35,6 +41,44 @@ def test_files_of_done_cases_go_by_age_and_rows_stay(tmp_path: Path) -> None:
         assert not spool.source(case_id).exists()
         assert journal.case(case_id).state is State.PARKED
         assert journal.history(case_id)[-1].cause.value == "purged"
+
+
+def test_one_folder_that_will_not_go_does_not_keep_the_others(tmp_path: Path) -> None:
+    desk = open_desk(tmp_path)
+    with desk.journal as journal:
+        stuck, other = desk.admit("1"), desk.admit("2")
+        for _case in (stuck, other):
+            journal.park(desk.claim(), Reason.TECHNICAL_FAILURE, "a test", NOW)
+        spool = StickySpool(tmp_path / "spool", stuck.id)
+        apply_retention(Retention(parked_days=1), journal, spool, NOW + 2 * DAY)
+        assert spool.source(stuck.id).exists()
+        assert not spool.source(other.id).exists()
+
+
+class StickySpool(Spool):
+    """A spool in which one case cannot be deleted."""
+
+    def __init__(self, root: Path, stuck: str) -> None:
+        super().__init__(root)
+        self._stuck = stuck
+
+    def drop(self, case_id: str) -> None:
+        if case_id == self._stuck:
+            raise RetryLater(Reason.CANNOT_STORE, "spool: Operation not permitted")
+        super().drop(case_id)
+
+
+def test_what_was_never_acknowledged_goes_while_the_node_runs(tmp_path: Path) -> None:
+    desk = open_desk(tmp_path)
+    with desk.journal as journal:
+        known = desk.admit()
+        temporary, file = desk.spool.incoming()
+        file.close()
+        unknown = "20260101T000000-0123456789ab"
+        desk.spool.keep(temporary, unknown)
+        sweep(journal, desk.spool, datetime.now(UTC) + timedelta(hours=1))
+        assert desk.spool.source(known.id).exists()
+        assert not desk.spool.source(unknown).exists()
 
 
 def test_rows_of_refused_images_go_by_age(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -27,7 +27,7 @@ from covidnet_node.receive.scp import Receiver
 from covidnet_node.service.delivering import Deliverer, wake_all
 from covidnet_node.service.http import Health, HttpDoor, build_app
 from covidnet_node.service.notify import notify, watchdog_interval
-from covidnet_node.service.schedule import build_schedule
+from covidnet_node.service.schedule import build_schedule, sweep
 from covidnet_node.service.workers import Supervisor
 
 log = structlog.get_logger()
@@ -35,7 +35,6 @@ log = structlog.get_logger()
 STOP_RECEIVING_S = 10.0
 STOP_WORKING_S = 60.0
 STOP_DELIVERING_S = 15.0
-LEFTOVER_AGE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +149,7 @@ def recover(config: Config, journal: Journal, spool: Spool) -> None:
     now = datetime.now(UTC)
     for case in journal.release(f"{config.node.name}/", now, crashed=False):
         log.info("taken_up_again", case_id=case.id)
-    removed = spool.sweep(journal.knows, LEFTOVER_AGE, now)
-    if removed:
-        log.info("unacknowledged_files_removed", count=removed)
+    sweep(journal, spool, now)
     configured = {destination.name for destination in config.destination}
     for name in sorted(journal.destinations_owed() - configured):
         log.error("results_owed_to_a_destination_not_in_node.toml", destination=name, alert=True)

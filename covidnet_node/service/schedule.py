@@ -8,6 +8,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from covidnet_node.case import Reason
 from covidnet_node.config import Config, Retention
+from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.delivering import Deliverer
@@ -17,6 +18,8 @@ log = structlog.get_logger()
 RECOVERY_S = 30
 RETENTION_S = 3600
 HEARTBEAT_S = 30
+LEFTOVER_AGE = timedelta(minutes=5)
+"""A younger file may still be on its way to its row."""
 MOST_GIVEN_UP = 1000
 """Results of one removed destination given up in one round."""
 
@@ -42,6 +45,7 @@ def build_schedule(
         now = datetime.now(UTC)
         give_up_on_removed(config, journal, now)
         apply_retention(config.retention, journal, spool, now)
+        sweep(journal, spool, now)
 
     def beat() -> None:
         for deliverer in deliverers:
@@ -80,6 +84,13 @@ def give_up_on_removed(config: Config, journal: Journal, now: datetime) -> None:
                 )
 
 
+def sweep(journal: Journal, spool: Spool, now: datetime) -> None:
+    """Delete received files that were never acknowledged, e.g. because the journal was busy."""
+    removed = spool.sweep(journal.knows, LEFTOVER_AGE, now)
+    if removed:
+        log.info("unacknowledged_files_removed", count=removed)
+
+
 def apply_retention(retention: Retention, journal: Journal, spool: Spool, now: datetime) -> None:
     """Delete the files of cases that have rested long enough; their rows stay."""
     expired = journal.expired(
@@ -88,7 +99,12 @@ def apply_retention(retention: Retention, journal: Journal, spool: Spool, now: d
         parked=timedelta(days=retention.parked_days),
     )
     for case_id in expired:
-        spool.drop(case_id)
+        try:
+            spool.drop(case_id)
+        except RetryLater as verdict:
+            # One folder that will not go must not keep all the younger ones.
+            log.warning("files_not_deleted", case_id=case_id, reason=str(verdict))
+            continue
         journal.forgotten(case_id, now)
         log.info("files_deleted_by_age", case_id=case_id)
     refused = journal.purge_refused(now, refused=timedelta(days=retention.refused_days))
