@@ -86,7 +86,12 @@ def give_up_on_removed(config: Config, journal: Journal, now: datetime) -> None:
 
 def sweep(journal: Journal, spool: Spool, now: datetime) -> None:
     """Delete received files that were never acknowledged, e.g. because the journal was busy."""
-    removed = spool.sweep(journal.knows, LEFTOVER_AGE, now)
+    try:
+        removed = spool.sweep(journal.knows, LEFTOVER_AGE, now)
+    except RetryLater as verdict:
+        # What is left over harms nobody: no reason not to start.
+        log.warning("not_swept", reason=str(verdict))
+        return
     if removed:
         log.info("unacknowledged_files_removed", count=removed)
 
