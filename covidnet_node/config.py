@@ -198,7 +198,7 @@ class Http(Section):
 
 
 class Log(Section):
-    """Operational log, JSON lines on standard output; never patient data."""
+    """Operational log, JSON lines on standard error; never patient data."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["json", "console"] = "json"
