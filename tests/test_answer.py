@@ -1,5 +1,6 @@
 """The worker when disk and journal fail it: no case is lost, parked or blamed for that."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -145,3 +146,16 @@ def test_a_worker_takes_as_many_threads_as_configured(wanted: int, used: int) ->
         assert torch.get_num_threads() == used
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_worker_that_lost_its_case_does_not_overwrite_the_answer_of_another(
+    journal: FullJournal, spool: FullSpool, answerer: Answerer
+) -> None:
+    spool.full = False
+    (late,) = journal.claim("late", 1, LEASE, NOW)
+    journal.release_expired(NOW + LEASE)
+    (claim,) = journal.claim("other", 1, LEASE, NOW + LEASE)
+    answerer.answer(claim)
+    answerer.answer(late)
+    (result,) = journal.results(CASE_ID)
+    assert hashlib.sha256(result.path.read_bytes()).hexdigest() == result.sha256

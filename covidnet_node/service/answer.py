@@ -3,7 +3,7 @@
 Every claimed case leaves here with an answer, a later turn, or parked; never with silence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,7 +21,7 @@ from covidnet_node.journal.spool import Spool
 from covidnet_node.journal.transitions import LostLease
 from covidnet_node.reports.order import Reference
 from covidnet_node.service.medicine import Medicine
-from covidnet_node.service.results import Source, make_results
+from covidnet_node.service.results import Finished, Source, make_results
 from covidnet_node.versions import Judgment, Relation, judge
 
 log = structlog.get_logger()
@@ -129,7 +129,12 @@ class Answerer:
         park: ParkAfter,
     ) -> None:
         source = self._source(claim.case, picture, self._reference(corrected))
-        results = self._shelve(claim.case, source, analysis)
+        finished = make_results(source, analysis, self.medicine.algorithm)
+        # Files have one name for all who ever had this case: only its holder may write them.
+        self.journal.renew(
+            claim, timedelta(seconds=2 * self.config.analyze.deadline_s), self.clock()
+        )
+        results = self._shelve(claim.case, finished)
         self.journal.report(
             claim,
             analysis.outcome,
@@ -181,11 +186,10 @@ class Answerer:
             predecessor=predecessor,
         )
 
-    def _shelve(self, case: Case, source: Source, analysis: Analysis) -> tuple[Result, ...]:
-        """Make the results and put them into the spool, durable before the journal names them."""
+    def _shelve(self, case: Case, finished: Sequence[Finished]) -> tuple[Result, ...]:
+        """Put the results into the spool, durable before the journal names them."""
         return tuple(
-            each.at(self.spool.write_result(case.id, each.kind, each.data))
-            for each in make_results(source, analysis, self.medicine.algorithm)
+            each.at(self.spool.write_result(case.id, each.kind, each.data)) for each in finished
         )
 
     def _destinations(self) -> list[str]:
