@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from pydicom import dcmread
@@ -213,7 +214,9 @@ def test_doors(node: NodeProcess) -> None:
     assert node.get("/readyz") == "ready\n"
     assert "Research use only" in node.get("/")
     assert not node.answers("/api/cases?state=lost")
-    assert not node.answers("/api/cases?limit=0")
+    for limit in ("0", "1001", "-1", "%C2%B2"):  # the last is a digit to Python, and no number
+        with pytest.raises(HTTPError, match="400"):
+            node.get(f"/api/cases?limit={limit}")
     assert '"states"' in node.command("status", "--json").stdout
 
 

@@ -65,7 +65,7 @@ def build_app(config: Config, journal: Journal, health: Health) -> Starlette:
         if wanted is not None and wanted not in set(State):
             return JSONResponse({"error": f"no state {wanted!r}"}, 400)
         limit = request.query_params.get("limit", "100")
-        if not limit.isdigit() or not 1 <= int(limit) <= 1000:
+        if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
             return JSONResponse({"error": "limit is a number from 1 to 1000"}, 400)
         found = journal.cases(State(wanted) if wanted else None, int(limit))
         return JSONResponse([summary(case) for case in found])
