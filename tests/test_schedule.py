@@ -1,10 +1,13 @@
 """What is periodic: files go by age, leases come back, systemd hears of us."""
 
+import os
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from apscheduler.events import EVENT_JOB_EXECUTED
 
 from covidnet_node.case import Admission, Outcome, Reason, State
 from covidnet_node.config import Config, Retention
@@ -14,6 +17,7 @@ from covidnet_node.journal.spool import Spool
 from covidnet_node.service.notify import notify, watchdog_interval
 from covidnet_node.service.schedule import (
     apply_retention,
+    build_schedule,
     give_up_on_removed,
     recover_leases,
     sweep,
@@ -79,6 +83,23 @@ def test_what_was_never_acknowledged_goes_while_the_node_runs(tmp_path: Path) ->
         sweep(journal, desk.spool, datetime.now(UTC) + timedelta(hours=1))
         assert desk.spool.source(known.id).exists()
         assert not desk.spool.source(unknown).exists()
+
+
+def test_the_first_sweep_and_retention_come_at_the_start(tmp_path: Path) -> None:
+    desk = open_desk(tmp_path)
+    temporary, file = desk.spool.incoming()
+    file.close()
+    os.utime(temporary, (0, 0))
+    with desk.journal as journal:
+        schedule = build_schedule(Config(), journal, desk.spool, (), lambda: None)
+        ran = threading.Event()
+        schedule.add_listener(lambda _event: ran.set(), EVENT_JOB_EXECUTED)
+        schedule.start()
+        try:
+            assert ran.wait(10)
+        finally:
+            schedule.shutdown()
+    assert not temporary.exists()
 
 
 def test_rows_of_refused_images_go_by_age(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from covidnet_node.receive.scp import Receiver
 from covidnet_node.service.delivering import Deliverer, wake_all
 from covidnet_node.service.http import Health, HttpDoor, build_app
 from covidnet_node.service.notify import notify, watchdog_interval
-from covidnet_node.service.schedule import build_schedule, sweep
+from covidnet_node.service.schedule import build_schedule
 from covidnet_node.service.workers import Supervisor
 
 log = structlog.get_logger()
@@ -98,7 +98,7 @@ def running(config: Config) -> Iterator[Running]:
     with ExitStack() as parts:
         spool = Spool(prepare_data(config.node.data) / "spool")
         journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
-        recover(config, journal, spool)
+        recover(config, journal)
 
         deliverers = tuple(Deliverer(config, each, journal) for each in config.destination)
         supervisor = Supervisor(config, journal, wake_all(deliverers))
@@ -144,12 +144,10 @@ def prepare_data(folder: Path) -> Path:
     return folder
 
 
-def recover(config: Config, journal: Journal, spool: Spool) -> None:
-    """Take up what an earlier life of this node left: leases, half-received files."""
-    now = datetime.now(UTC)
-    for case in journal.release(f"{config.node.name}/", now, crashed=False):
+def recover(config: Config, journal: Journal) -> None:
+    """Take up the cases that workers of an earlier life of this node held."""
+    for case in journal.release(f"{config.node.name}/", datetime.now(UTC), crashed=False):
         log.info("taken_up_again", case_id=case.id)
-    sweep(journal, spool, now)
     configured = {destination.name for destination in config.destination}
     for name in sorted(journal.destinations_owed() - configured):
         log.error("results_owed_to_a_destination_not_in_node.toml", destination=name, alert=True)

@@ -1,4 +1,4 @@
-"""What is periodic: lease recovery, retention, heartbeats to destinations."""
+"""What is periodic: lease recovery, retention and sweeping, heartbeats to destinations."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,11 @@ def build_schedule(
             deliverer.heartbeat()
 
     schedule.add_job(recover, "interval", seconds=RECOVERY_S, id="lease recovery")
-    schedule.add_job(retain, "interval", seconds=RETENTION_S, id="retention")
+    # The first at once, beside the open ports: it looks at every case folder, and a node that is
+    # restarted more often than hourly would never come to it.
+    schedule.add_job(
+        retain, "interval", seconds=RETENTION_S, id="retention", next_run_time=datetime.now(UTC)
+    )
     schedule.add_job(beat, "interval", seconds=HEARTBEAT_S, id="heartbeat")
     return schedule
 
