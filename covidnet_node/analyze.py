@@ -21,7 +21,7 @@ from covidnet_node.imaging.display import to_display
 from covidnet_node.imaging.picture import open_picture
 from covidnet_node.imaging.prepare import Crop, crop_lungs, mask_to_source, segmenter_input
 from covidnet_node.intended_use import CLASSES
-from covidnet_node.models.classify import Classification, classify, input_tensor, vector
+from covidnet_node.models.classify import Classification, classify, input_tensor
 from covidnet_node.models.manifest import Manifest
 from covidnet_node.models.networks import Networks
 from covidnet_node.models.segment import segment
@@ -120,19 +120,21 @@ def _analyze(picture: Picture, networks: Networks) -> Analysis:
 def _explain(
     networks: Networks, crop: Crop, answer: Classification, lungs: NDArray[np.bool_]
 ) -> Explanation:
-    """Where the ensemble looked for its most probable class, over the whole source image.
+    """Where the ensemble looked for the class that is called, over the whole source image.
 
     A member counts by its weight and by how much it believes in that class.
     """
+    target = answer.probabilities.called(networks.manifest.ensemble.covid19_threshold)
     views = [
-        Viewpoint(network, network.trunk, entry.weight * vector(said.probabilities)[answer.top])
+        Viewpoint(network, network.trunk, entry.weight * said.probabilities.of(target))
         for network, entry, said in zip(
             networks.members, networks.manifest.members, answer.members, strict=True
         )
     ]
-    raw = grad_cam(views, input_tensor(crop.image[None], networks.device), answer.top)
+    image = input_tensor(crop.image[None], networks.device)
+    raw = grad_cam(views, image, CLASSES.index(target))
     heatmap = crop.to_source(raw)
-    return Explanation(heatmap, CLASSES[answer.top], energy_in_lungs(heatmap, lungs))
+    return Explanation(heatmap, target, energy_in_lungs(heatmap, lungs))
 
 
 def _doubt(answer: Classification, manifest: Manifest) -> tuple[Reason | None, str]:

@@ -61,11 +61,15 @@ def test_an_answer_is_complete(networks):
     assert answer.notes == ("a note",)
 
 
-def test_the_explained_class_is_the_ensembles_top(networks):
-    answer = analyze(picture(drawn_chest()[0]), networks)
-    by_class = {name: getattr(answer.probabilities, name) for name in CLASSES}
-    assert answer.explanation.target == max(by_class, key=by_class.get)
-    assert sum(by_class.values()) == pytest.approx(1.0)
+@pytest.mark.parametrize("threshold", [0.0, 0.999])
+def test_the_explained_class_is_the_one_called(networks, threshold):
+    manifest = networks.manifest
+    ensemble = replace(manifest.ensemble, covid19_threshold=threshold)
+    strict = replace(networks, manifest=replace(manifest, ensemble=ensemble))
+    answer = analyze(picture(drawn_chest()[0]), strict)
+    assert answer.explanation.target == answer.probabilities.called(threshold)
+    assert (answer.explanation.target == "covid19") == (threshold == 0.0)
+    assert sum(answer.probabilities.of(name) for name in CLASSES) == pytest.approx(1.0)
 
 
 def test_every_stage_is_timed(networks):

@@ -31,11 +31,6 @@ class Classification:
         """Probability of the most probable class."""
         return float(vector(self.probabilities).max())
 
-    @property
-    def top(self) -> int:
-        """Index into intended_use.CLASSES of the most probable class."""
-        return int(np.argmax(vector(self.probabilities)))
-
 
 def classify(
     networks: Networks, crops: Sequence[NDArray[np.float32]]
