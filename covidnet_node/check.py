@@ -52,10 +52,12 @@ def check_node(config: Config) -> Iterator[Finding]:
 
 def _weights(config: Config) -> Finding:
     try:
-        algorithm = load_manifest(weights_folder(config.analyze.weights)).algorithm
+        weights = load_manifest(weights_folder(config.analyze.weights))
     except BadConfig as error:
         return Finding("weights", ok=False, words=str(error))
+    algorithm = weights.algorithm
     words = f"{algorithm.name} {algorithm.version}, hashes match. {algorithm.notice}"
+    words = f"{words} {weights.licence}"
     return Finding("weights", ok=True, words=words.strip())
 
 

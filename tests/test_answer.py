@@ -45,10 +45,12 @@ class FullJournal(Journal):
 
     full = False
 
-    def retry(self, claim: Claim, error: str, due_at: datetime, now: datetime) -> None:
+    def retry(
+        self, claim: Claim, error: str, due_at: datetime, now: datetime, *, counted: bool = True
+    ) -> None:
         if self.full:
             raise RetryLater(Reason.CANNOT_STORE, "journal: database or disk is full")
-        super().retry(claim, error, due_at, now)
+        super().retry(claim, error, due_at, now, counted=counted)
 
 
 @pytest.fixture

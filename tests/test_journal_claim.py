@@ -246,3 +246,12 @@ def test_a_clock_that_is_set_back_holds_up_nothing(desk):
     (owed,) = desk.journal.due_deliveries("pacs", before, 1)
     desk.journal.postpone(owed.id, "down", before + MINUTE, before)
     assert owed.id not in [each.id for each in desk.journal.due_deliveries("pacs", before, 9)]
+
+
+def test_an_attempt_that_says_nothing_about_the_case_is_not_counted(desk):
+    admitted = desk.admit()
+    for _round in range(3):
+        claim = desk.claim()
+        assert claim.case.attempts == 1
+        desk.journal.retry(claim, "no_space", NOW, NOW, counted=False)
+    assert desk.journal.case(admitted.id).attempts == 0

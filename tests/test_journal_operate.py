@@ -124,7 +124,7 @@ def test_files_go_by_age_and_rows_stay(desk):
     assert desk.journal.expired(later, **ages) == (parked.id,)
     assert desk.journal.case(done.id).state is State.DONE
     assert causes(desk, done.id)[-1] is Cause.PURGED
-    with pytest.raises(IllegalTransition, match="gone"):
+    with pytest.raises(IllegalTransition, match="deleted by age"):
         desk.journal.requeue(done.id, later)
 
 

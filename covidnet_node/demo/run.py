@@ -37,6 +37,7 @@ class Node:
     port: int
     http: int
     log: Path
+    process: "subprocess.Popen[bytes]"
 
 
 def run_demo(folder: Path, console: Console) -> bool:
@@ -71,7 +72,7 @@ class Answered:
 @contextmanager
 def started_node(scratch: Path, pacs: Pacs) -> Iterator[Node]:
     """A real node process with a configuration of its own, stopped by SIGTERM."""
-    node = Node(free_port(), free_port(), scratch / "node.log")
+    port, http, log = free_port(), free_port(), scratch / "node.log"
     config = scratch / "node.toml"
     config.write_text(
         f"""
@@ -80,9 +81,9 @@ ae_title = "{NODE_AE}"
 data = {json.dumps(str(scratch / "data"))}
 [receive]
 address = "127.0.0.1"
-port = {node.port}
+port = {port}
 [http]
-port = {node.http}
+port = {http}
 [[destination]]
 name = "demo-pacs"
 ae_title = "{AE_TITLE}"
@@ -90,12 +91,12 @@ host = "127.0.0.1"
 port = {pacs.port}
 """
     )
-    with node.log.open("wb") as log:
+    with log.open("wb") as lines:
         process = subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, "-m", "covidnet_node", "serve", "--config", str(config)], stderr=log
+            [sys.executable, "-m", "covidnet_node", "serve", "--config", str(config)], stderr=lines
         )
     try:
-        yield node
+        yield Node(port, http, log, process)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(90)
@@ -106,7 +107,7 @@ def wait_until_ready(node: Node, console: Console) -> None:
     end = monotonic() + STARTING_S
     with console.status("Loading the networks"):
         while not _ready(node.http):
-            if monotonic() > end:
+            if monotonic() > end or node.process.poll() is not None:
                 raise RuntimeError(f"the node is not ready:\n{node.log.read_text()[-2000:]}")
             sleep(0.1)
 

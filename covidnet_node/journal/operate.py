@@ -32,7 +32,7 @@ class Operation(Store):
         with self._write() as connection:
             row = row_of(connection, case_id)
             if row.purged_at is not None:
-                raise IllegalTransition(f"the files of {case_id} are gone; send the image again")
+                raise IllegalTransition(f"{case_id} cannot: its files were deleted by age")
             rows = _sendable(connection, case_id)
             if rows and not again and row.reason is not Reason.DISCARDED:
                 _send_again(connection, rows, now)

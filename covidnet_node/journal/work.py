@@ -128,14 +128,19 @@ class Work(Store):
             changes = {**FREE, "reason": Reason.DUPLICATE, "detail": detail}
             move(connection, row, State.DONE, Cause.DUPLICATE, now, detail, changes)
 
-    def retry(self, claim: Claim, error: str, due_at: datetime, now: datetime) -> None:
+    def retry(
+        self, claim: Claim, error: str, due_at: datetime, now: datetime, *, counted: bool = True
+    ) -> None:
         """Give the case back, to be claimed again from `due_at` on.
 
-        Raises LostLease, RetryLater.
+        `counted=False` takes the attempt back: a full disk says nothing about the case. Raises
+        LostLease, RetryLater.
         """
         with self._write() as connection:
             row = _held(connection, claim)
             changes = {**FREE, "due_at": due_at, "last_error": error, "last_error_at": now}
+            if not counted:
+                changes["attempts"] = max(0, row.attempts - 1)
             move(connection, row, State.ADMITTED, Cause.RETRIED, now, error, changes)
 
     def park(self, claim: Claim, reason: Reason, detail: str, now: datetime) -> None:

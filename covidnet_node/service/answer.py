@@ -29,6 +29,10 @@ log = structlog.get_logger()
 FIRST_PAUSE = timedelta(seconds=2)
 LONGEST_PAUSE = timedelta(minutes=5)
 
+STORAGE_TROUBLES = frozenset({Reason.NO_SPACE, Reason.CANNOT_STORE})
+"""They say nothing about the image: such an attempt does not count towards parking it."""
+STORAGE_PAUSE = timedelta(seconds=30)
+
 NO_ROOM = frozenset({Reason.NO_SPACE, Reason.CANNOT_STORE})
 """The disk's troubles, which pass, and are no image's."""
 
@@ -72,9 +76,11 @@ class Answerer:
 
     def _later(self, claim: Claim, verdict: RetryLater) -> None:
         attempts, case_id = claim.case.attempts, claim.case.id
-        due_at = self.clock() + pause_after(attempts, FIRST_PAUSE, LONGEST_PAUSE, case_id)
         log.warning("tried_again_later", reason=str(verdict))
-        self.journal.retry(claim, str(verdict), due_at, self.clock())
+        pause = pause_after(attempts, FIRST_PAUSE, LONGEST_PAUSE, case_id)
+        full = verdict.reason in STORAGE_TROUBLES
+        due_at = self.clock() + (STORAGE_PAUSE if full else pause)
+        self.journal.retry(claim, str(verdict), due_at, self.clock(), counted=not full)
 
     def _answer(self, claim: Claim) -> None:
         case = claim.case

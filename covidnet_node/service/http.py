@@ -145,6 +145,11 @@ class HttpDoor:
             raise BadConfig("node.toml", "http.port", f"{where} cannot be bound; is it in use?")
 
     @property
+    def open(self) -> bool:
+        """Whether it still answers."""
+        return self._thread.is_alive()
+
+    @property
     def port(self) -> int:
         """The port really bound."""
         port: int = self._server.servers[0].sockets[0].getsockname()[1]

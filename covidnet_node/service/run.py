@@ -50,7 +50,8 @@ class Running:
     def healthy(self) -> bool:
         """Whether everything that must never stop is still going."""
         threads = (self.supervisor, *self.deliverers)
-        if not self.receiver.listening or not all(thread.is_alive() for thread in threads):
+        open_doors = self.receiver.listening and self.http.open
+        if not open_doors or not all(thread.is_alive() for thread in threads):
             return False
         try:
             self.journal.counts(datetime.now(UTC))
@@ -93,8 +94,14 @@ def watch(node: Running, stop: threading.Event) -> None:
 @contextmanager
 def running(config: Config) -> Iterator[Running]:
     """A started node; stopped in order when the block is left. Raises BadConfig."""
-    algorithm = load_manifest(weights_folder(config.analyze.weights)).algorithm
-    log.info("weights", version=algorithm.version, digest=algorithm.digest, notice=algorithm.notice)
+    weights = load_manifest(weights_folder(config.analyze.weights))
+    log.info(
+        "weights",
+        version=weights.algorithm.version,
+        digest=weights.algorithm.digest,
+        notice=weights.algorithm.notice,
+        licence=weights.licence,
+    )
     with ExitStack() as parts:
         spool = Spool(prepare_data(config.node.data) / "spool")
         journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
@@ -105,6 +112,7 @@ def running(config: Config) -> Iterator[Running]:
         receiver = Receiver(config, journal, spool, admitted=supervisor.wake)
 
         receiver.start()
+        # For a start that fails half-way; a node that ran has closed it first of all, see below.
         parts.callback(receiver.stop, STOP_RECEIVING_S)
         for deliverer in deliverers:
             deliverer.start()

@@ -26,6 +26,7 @@ LOADING_S = 600.0
 """A worker that has not loaded its networks by then is killed."""
 IDLE_S = 60.0
 """A worker without work that has not said so for this long hangs, and is killed."""
+KILLING_S = 10.0
 CHECK_S = 0.5
 TROUBLE_S = 5.0
 """Before the next look after one that failed."""
@@ -97,10 +98,15 @@ class Worker:
             except BrokenPipeError:
                 return
 
-    def kill(self) -> None:
-        """End it now and wait until it is gone."""
+    def kill(self) -> bool:
+        """End it now; False if the system has not let go of it yet (stuck in a driver, say)."""
         self.process.kill()
-        self.process.wait()
+        try:
+            self.process.wait(KILLING_S)
+        except subprocess.TimeoutExpired:
+            log.exception("worker_cannot_be_killed", owner=self.owner, alert=True)
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the pipes of a process that has ended."""
@@ -139,7 +145,7 @@ class Supervisor(threading.Thread):
         self._workers: dict[int, Worker | None] = {}
         self._false_starts: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
-        self._devices = devices(config)
+        self._devices: list[str] = []
 
     @property
     def ready(self) -> bool:
@@ -158,6 +164,8 @@ class Supervisor(threading.Thread):
 
     def run(self) -> None:
         """Watch until told to stop."""
+        # Here and not before: asking the driver may take a while, and the port must open.
+        self._devices = devices(self._config)
         while not self._stopping.is_set():
             self._stopping.wait(CHECK_S if self._look_after_all() else TROUBLE_S)
 
@@ -174,7 +182,8 @@ class Supervisor(threading.Thread):
                 worker.process.wait(max(0.0, end - monotonic()))
             except subprocess.TimeoutExpired:
                 log.warning("worker_killed_at_stop", owner=worker.owner)
-                worker.kill()
+                if not worker.kill():
+                    continue
             worker.close()
             try:
                 self._journal.release(worker.owner, _now(), crashed=False)
@@ -206,8 +215,7 @@ class Supervisor(threading.Thread):
             return
         if worker.process.poll() is not None:
             self._bury(slot, worker, f"exit status {worker.process.returncode}")
-        elif worker.pulse.overdue(self._config.analyze.deadline_s):
-            worker.kill()
+        elif worker.pulse.overdue(self._config.analyze.deadline_s) and worker.kill():
             self._bury(slot, worker, "silent beyond its deadline")
 
     def _start(self, slot: int, device: str) -> None:
