@@ -8,6 +8,7 @@ BUDGET ?= 60
 .PHONY: demo test lint types contracts format train bench clean
 
 $(VENV)/installed: pyproject.toml
+	@echo "Installing into $(VENV). The first time this downloads PyTorch, some GB, and takes minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
