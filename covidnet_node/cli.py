@@ -20,6 +20,7 @@ from covidnet_node import train
 from covidnet_node.case import State
 from covidnet_node.config import Config, load_config
 from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.evaluate import evaluate
 from covidnet_node.intended_use import NOTICE, PRODUCT
 
 EX_OK, EX_FOUND, EX_USAGE, EX_UNAVAILABLE, EX_CONFIG = 0, 1, 64, 69, 78
@@ -152,6 +153,9 @@ def demo(
     from covidnet_node.demo.run import run_demo
 
     raise typer.Exit(EX_OK if run_demo(out_dir, out) else EX_FOUND)
+
+
+app.command()(evaluate)
 
 
 @app.command()

@@ -1,0 +1,277 @@
+"""The figures as a page that a person can read: Markdown, with plots beside it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from covidnet_node.intended_use import CLASSES
+from covidnet_node.training.evaluation.classes import ClassFigures, PerClass
+from covidnet_node.training.evaluation.evaluation import Evaluation, Measured
+from covidnet_node.training.evaluation.intervals import DRAWS
+from covidnet_node.training.evaluation.plots import draw_plots
+
+FILE = "evaluation.md"
+
+
+def write_report(measured: Measured, folder: Path) -> Path:
+    """Write evaluation.md and its plots into an existing folder."""
+    plots = draw_plots(measured, folder)
+    path = folder / FILE
+    path.write_text("\n".join(_lines(measured.evaluation, plots)) + "\n", encoding="utf-8")
+    return path
+
+
+def _lines(evaluation: Evaluation, plots: Sequence[str]) -> Iterator[str]:
+    yield from _head(evaluation)
+    for title, section in (
+        ("Answers", _outcomes),
+        ("Classes", _classes),
+        ("Ensemble and members", _members),
+        ("Calibration", _calibration),
+        ("Lung outlines", _lungs),
+        ("Heatmaps", _heatmaps),
+        ("Without lungs", _shortcuts),
+        ("Foreign films", _foreign),
+        ("Laterals", _laterals),
+        ("Failures", _failures),
+    ):
+        yield from ("", f"## {title}", "")
+        yield from section(evaluation)
+    if plots:
+        yield from ("", "## Plots", "")
+        yield from (f"![{name}]({name})" for name in plots)
+
+
+def _head(evaluation: Evaluation) -> Iterator[str]:
+    about = evaluation.about
+    yield f"# Evaluation of {about.weights_name} {about.weights_version}"
+    yield ""
+    yield f"**{about.notice}.** {about.weights_notice}"
+    yield ""
+    limit = f", a sample of at most {about.limit}" if about.limit else ""
+    yield f"- {about.films} frontal films of split {about.split}{limit}; {about.laterals} laterals"
+    yield f"- made {about.at:%Y-%m-%d %H:%M} UTC by `{about.command}`"
+    yield f"- weights manifest SHA-256 {about.weights_digest}"
+    yield f"- data manifest SHA-256 {about.manifest_sha256}"
+    if about.trained_on_this_folder:
+        yield "- the weights were trained on this folder's training split"
+    yield f"- {about.seconds_per_film:.2f} s a film (median, the node's page alone)"
+    yield ""
+    yield (
+        f"In parentheses: 95 % intervals, bootstrap over patients, {DRAWS} draws. – means that "
+        "these films cannot tell (one class only, or too few)."
+    )
+
+
+def _outcomes(evaluation: Evaluation) -> Iterator[str]:
+    columns = ("group", "films", "analyzed", "inconclusive", "not analyzed")
+    rows = (
+        (e.group, e.films, e.analyzed.words(), e.inconclusive.words(), e.not_analyzed.words())
+        for e in evaluation.outcomes
+    )
+    yield from _table(columns, rows)
+    if evaluation.outcomes:
+        yield from ("", "Why, over all films:", "")
+        why = evaluation.outcomes[0].why
+        rows_why = ((each.outcome, each.reason, each.detail, each.films) for each in why)
+        yield from _table(("outcome", "reason", "remark", "films"), rows_why)
+
+
+def _classes(evaluation: Evaluation) -> Iterator[str]:
+    threshold = evaluation.about.covid19_threshold
+    yield (
+        "Films without an answer have no AUC. Inconclusive films count with their probabilities. "
+        f"COVID-19 is called from {threshold:.3f} on. Labels follow sources in public data: an "
+        "AUC over sources may reward recognizing the hospital; within a source it cannot."
+    )
+    yield ""
+    areas = ("group", "films", "patients", *CLASSES, "no answer", "inconclusive")
+    yield from _table(
+        (*areas, *(f"AUC {name}" for name in CLASSES), "AUC macro"), _areas(evaluation)
+    )
+    yield ""
+    called = ("group", "accuracy", "unanswered wrong", "most probable", "balanced", "F1 macro")
+    yield from _table((*called, "sensitivity", "specificity"), _called(evaluation))
+    yield ""
+    yield from _table(
+        ("group", *(f"F1 {name}" for name in CLASSES), *(f"recall {name}" for name in CLASSES)),
+        ((e.group, *_three(e.f1), *_three(e.recall)) for e in evaluation.classes),
+    )
+    for each in evaluation.classes[:2]:
+        yield from ("", f"Confusion, {each.group}:", "")
+        yield from _confusion(each)
+
+
+def _areas(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
+    for e in evaluation.classes:
+        counts = (e.films, e.patients, *e.per_class, e.unanswered, e.inconclusive)
+        yield (e.group, *counts, *_three(e.auc), e.auc_macro.words())
+
+
+def _called(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
+    for e in evaluation.classes:
+        yield (
+            e.group,
+            e.accuracy.words(),
+            e.accuracy_unanswered_wrong.words(),
+            e.accuracy_most_probable.words(),
+            e.balanced_accuracy.words(),
+            e.f1_macro.words(),
+            e.sensitivity.words(),
+            e.specificity.words(),
+        )
+
+
+def _confusion(each: ClassFigures) -> Iterator[str]:
+    rows = ((name, *row) for name, row in zip(CLASSES, each.confusion, strict=True))
+    yield from _table(("label \\ called", *CLASSES, "no answer"), rows)
+
+
+def _members(evaluation: Evaluation) -> Iterator[str]:
+    columns = ("member", "AUC covid19", "AUC macro", "ensemble's gain, covid19", "gain, macro")
+    rows = (
+        (
+            e.member,
+            e.auc_covid19.words(),
+            e.auc_macro.words(),
+            e.gain_covid19.words(),
+            e.gain_macro.words(),
+        )
+        for e in evaluation.members
+    )
+    yield from _table(columns, rows)
+
+
+def _calibration(evaluation: Evaluation) -> Iterator[str]:
+    columns = ("group", "films", "error (15 bins)", "error of covid19", "Brier")
+    rows = (
+        (e.group, e.films, e.error.words(), e.error_covid19.words(), e.brier.words())
+        for e in evaluation.calibration
+    )
+    yield from _table(columns, rows)
+
+
+def _lungs(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "`channel` is the network's outline of the reference's own convention; `shipped` what the "
+        "node used (always the lung field). Boundary: distance in percent of the diagonal."
+    )
+    yield ""
+    columns = ("convention", "what", "group", "films", "Dice", "worst", "IoU")
+    rows = (
+        (
+            e.convention,
+            e.what,
+            e.group,
+            e.films,
+            e.dice.words(),
+            f"{e.worst_dice:.3f}",
+            e.iou.words(),
+            e.boundary.words(),
+            e.boundary_95.words(),
+            e.not_found,
+        )
+        for e in evaluation.lungs
+    )
+    yield from _table((*columns, "boundary, mean", "boundary, 95 %", "no plausible outline"), rows)
+
+
+def _heatmaps(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Raw maps, nothing masked. A map without aim has the energy of the lungs' share of the "
+        "film. Insertion: larger is better; deletion: smaller is better; a random map beside each."
+    )
+    yield ""
+    columns = ("group", "films", "in own lungs", "their share", "with reference")
+    rows = (
+        (
+            e.group,
+            e.films,
+            e.energy_own.words(),
+            e.area_own.words(),
+            e.with_reference,
+            e.energy_reference.words(),
+            e.area_reference.words(),
+            e.insertion.words(),
+            e.insertion_random.words(),
+            e.deletion.words(),
+            e.deletion_random.words(),
+        )
+        for e in evaluation.heatmaps
+    )
+    more = ("in reference lungs", "their share", "insertion", "random", "deletion", "random")
+    yield from _table((*columns, *more), rows)
+
+
+def _shortcuts(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Outline, crop and gray scale of the intact film; then the lungs are blacked out (or gray) "
+        "and the rest of the crop is kept, or only the outline is shown. 0.5 is ignorance; a value "
+        "far from it on either side means that the answer can be had without the lungs."
+    )
+    yield ""
+    rows = ((e.group, e.test, e.films, *_three(e.auc)) for e in evaluation.shortcuts)
+    yield from _table(("group", "test", "films", *(f"AUC {name}" for name in CLASSES)), rows)
+
+
+def _foreign(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Films of diseases that the classes do not name, and children: never counted as normal. "
+        "AUC is of the out-of-distribution score against the films named beside it."
+    )
+    yield ""
+    columns = ("films of", "films", "without conclusion", "flagged as out of distribution")
+    rows = (
+        (
+            e.group,
+            e.films,
+            e.flagged.words(),
+            e.flagged_distance.words(),
+            f"{e.against} ({e.against_films})",
+            e.against_flagged.words(),
+            e.auc.words(),
+            ", ".join(f"{name} {count}" for name, count in e.called),
+        )
+        for e in evaluation.foreign
+    )
+    more = ("against", "of these without conclusion", "AUC", "else called")
+    yield from _table((*columns, *more), rows)
+
+
+def _laterals(evaluation: Evaluation) -> Iterator[str]:
+    found = evaluation.laterals
+    yield f"{found.films} laterals; answered without probabilities: "
+    yield f"{found.without_probabilities.words()}."
+    yield from (f"- got probabilities all the same: {key}" for key in found.answered)
+
+
+def _failures(evaluation: Evaluation) -> Iterator[str]:
+    rows = ((e.key, e.view, e.label, e.words) for e in evaluation.failures)
+    yield from _table(("film", "view", "label", "what went wrong"), rows)
+
+
+def _three(each: PerClass) -> tuple[str, str, str]:
+    return each.covid19.words(), each.pneumonia.words(), each.normal.words()
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield "| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |"
+
+
+def summary(evaluation: Evaluation) -> str:
+    """A few lines for the terminal."""
+    about = evaluation.about
+    lines = [f"{about.weights_name} {about.weights_version}: {about.films} films. {about.notice}."]
+    lines += [
+        f"{each.group}: AUC macro {each.auc_macro.words()}, COVID-19 {each.auc.covid19.words()}, "
+        f"accuracy {each.accuracy.words()}, {each.unanswered} of {each.films} not analyzed"
+        for each in evaluation.classes[:2]
+    ]
+    lines += [
+        f"outline {each.convention}: Dice {each.dice.words()}, {each.films} films"
+        for each in evaluation.lungs
+        if each.group == "all films" and each.what == "channel"
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,630 @@
+"""Evaluation: figures against hand-computed ones and scikit-learn, honest counting, whole runs."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+from sklearn import metrics
+from typer.testing import CliRunner
+
+from covidnet_node.analyze import analyze, look_at_picture
+from covidnet_node.case import Outcome
+from covidnet_node.cli import app
+from covidnet_node.errors import BadConfig
+from covidnet_node.imaging.prepare import crop_lungs
+from covidnet_node.intended_use import CLASSES
+from covidnet_node.models.classify import vector
+from covidnet_node.training.evaluation import answers as answering
+from covidnet_node.training.evaluation.answers import Answer, answer_all, answer_one
+from covidnet_node.training.evaluation.calibration import BINS, calibration, calibration_error
+from covidnet_node.training.evaluation.classes import call, class_figures, member_figures
+from covidnet_node.training.evaluation.doubt import foreign, laterals, outcomes
+from covidnet_node.training.evaluation.evaluation import Order, as_json, evaluate
+from covidnet_node.training.evaluation.exams import Exam, read_exams
+from covidnet_node.training.evaluation.groups import Group, Seen, main_groups, overall
+from covidnet_node.training.evaluation.intervals import (
+    Estimate,
+    Ranking,
+    area,
+    estimates,
+    mean_estimate,
+    patient_weights,
+)
+from covidnet_node.training.evaluation.lungs import lung_figures
+from covidnet_node.training.evaluation.occlusion import occlude
+from covidnet_node.training.evaluation.outlines import overlap
+from covidnet_node.training.evaluation.report import write_report
+from covidnet_node.training.evaluation.shortcuts import blanked
+from tests.tiny_medicine import draw_folder, drawn_chest, sighted, tiny_weights
+
+THRESHOLD = 0.4
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
+LABELS = ("covid", "pneumonia", "normal")
+
+
+def seen(number, label="covid", said=(0.5, 0.3, 0.2), **more):
+    """A film that never was, and what was said of it."""
+    exam = Exam(
+        key=f"a/{number}",
+        source=more.get("source", "a"),
+        patient=more.get("patient", f"p{number}"),
+        label=label,
+        view=more.get("view", "PA"),
+        lateral=False,
+        image=Path("none.jpg"),
+        mask=None,
+        mask_style="unknown",
+    )
+    outcome = more.get("outcome", Outcome.ANALYZED if said else Outcome.NOT_ANALYZED)
+    answer = Answer(
+        key=exam.key,
+        outcome=outcome,
+        reason=more.get("reason", ""),
+        detail="",
+        said=said,
+        members=more.get("members", ()),
+        distance=more.get("distance"),
+    )
+    return Seen(exam, answer)
+
+
+def random_group(count=60, seed=3):
+    generator = np.random.default_rng(seed)
+    truth = np.arange(count) % 3
+    vectors = generator.dirichlet((1, 1, 1), count) * 0.6 + np.eye(3)[truth] * 0.4
+    films = tuple(
+        seen(n, LABELS[truth[n]], tuple(vectors[n]), patient=f"p{n // 2}") for n in range(count)
+    )
+    return Group("drawn", films), truth, vectors
+
+
+# --- figures
+
+
+def test_area_is_scikit_learns_with_ties_and_weights():
+    generator = np.random.default_rng(1)
+    scores = generator.integers(0, 8, 200) / 8
+    truth = generator.random(200) < 0.3 + scores / 3
+    weights = generator.integers(0, 4, 200).astype(float)
+    assert Ranking(scores, truth).area(weights) == pytest.approx(
+        metrics.roc_auc_score(truth, scores, sample_weight=weights)
+    )
+    assert math.isnan(Ranking(scores, np.ones(200, bool)).area(weights))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=1))
+def test_weights_mean_repeats(films):
+    """A film of weight two counts as two films: that is what a bootstrap draw is."""
+    scores, truth, weights = (np.array(column) for column in zip(*films, strict=True))
+    repeated = Ranking(np.repeat(scores, weights), np.repeat(truth, weights))
+    one = Ranking(scores, truth).area(weights.astype(float))
+    other = repeated.area(np.ones(int(weights.sum())))
+    assert one == pytest.approx(other, nan_ok=True)
+
+
+def test_class_figures_are_scikit_learns():
+    group, truth, vectors = random_group()
+    found = class_figures(group, THRESHOLD)
+    called = call(vectors, THRESHOLD)
+    assert found.auc_macro.value == pytest.approx(
+        metrics.roc_auc_score(truth, vectors, multi_class="ovr", average="macro")
+    )
+    assert found.auc.normal.value == pytest.approx(metrics.roc_auc_score(truth == 2, vectors[:, 2]))
+    assert found.accuracy.value == pytest.approx(metrics.accuracy_score(truth, called))
+    assert found.balanced_accuracy.value == pytest.approx(
+        metrics.balanced_accuracy_score(truth, called)
+    )
+    f1 = metrics.f1_score(truth, called, average=None)
+    assert [found.f1.covid19.value, found.f1.pneumonia.value] == pytest.approx(f1[:2].tolist())
+    assert found.f1_macro.value == pytest.approx(f1.mean())
+    recall = metrics.recall_score(truth, called, average=None)
+    assert found.recall.normal.value == pytest.approx(recall[2])
+    table = metrics.confusion_matrix(truth, called)
+    assert [list(row[:3]) for row in found.confusion] == table.tolist()
+    likeliest = metrics.accuracy_score(truth, vectors.argmax(axis=1))
+    assert found.accuracy_most_probable.value == pytest.approx(likeliest)
+    for estimate in (found.accuracy, found.auc_macro, found.specificity):
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_covid_is_called_from_the_shipped_threshold_on():
+    films = (
+        seen(1, "covid", (0.40, 0.45, 0.15)),
+        seen(2, "covid", (0.39, 0.45, 0.16)),
+        seen(3, "normal", (0.41, 0.09, 0.50)),
+        seen(4, "normal", (0.10, 0.10, 0.80)),
+        seen(5, "pneumonia", (0.10, 0.80, 0.10)),
+    )
+    found = class_figures(Group("by hand", films), THRESHOLD)
+    assert found.sensitivity.value == 0.5
+    assert found.specificity.value == pytest.approx(2 / 3)
+    assert found.confusion == ((1, 1, 0, 0), (0, 1, 0, 0), (1, 0, 1, 0))
+    assert found.accuracy.value == pytest.approx(3 / 5)
+    assert found.accuracy_most_probable.value == pytest.approx(3 / 5)
+
+
+def test_films_without_answer_are_counted_and_never_right():
+    films = (
+        seen(1, "covid", (0.9, 0.05, 0.05)),
+        seen(2, "normal", None, reason="no_plausible_lungs"),
+        seen(3, "normal", (0.1, 0.1, 0.8), outcome=Outcome.INCONCLUSIVE),
+        seen(4, "normal", (0.1, 0.1, 0.8)),
+    )
+    found = class_figures(Group("by hand", films), THRESHOLD)
+    assert (found.films, found.unanswered, found.inconclusive) == (4, 1, 1)
+    assert found.accuracy.value == 1.0
+    assert found.accuracy_unanswered_wrong.value == 0.75
+    assert found.confusion[2] == (0, 0, 2, 1)
+
+
+def test_a_group_of_silence_has_counts_but_no_figures():
+    found = class_figures(Group("silent", (seen(1, "covid", None),)), THRESHOLD)
+    assert found.auc_macro == Estimate(None, None, None)
+    assert found.accuracy_unanswered_wrong.value == 0.0
+    assert calibration(Group("silent", (seen(1, "covid", None),))) is None
+
+
+def test_other_and_unknown_are_never_normal():
+    group = Group("foreign", (seen(1, "other"), seen(2, "unknown")))
+    assert class_figures(group, THRESHOLD) is None
+    mixed = Group("mixed", (*group.films, seen(3, "normal", (0.1, 0.1, 0.8))))
+    assert class_figures(mixed, THRESHOLD).per_class == (0, 0, 1)
+
+
+def test_one_class_has_no_area():
+    films = tuple(seen(n, "covid") for n in range(5))
+    found = class_figures(Group("covid only", films), THRESHOLD)
+    assert found.auc.covid19.value is None
+    assert found.auc_macro.value is None
+    assert found.sensitivity.value == 1.0
+    assert found.specificity.value is None
+
+
+def test_children_and_mined_labels_stand_apart():
+    films = [seen(1, source="kermany"), seen(2, source="nih"), seen(3, source="cohen")]
+    names = {group.name: len(group.films) for group in main_groups(films)}
+    assert names == {"all adults": 2, "all adults without nih": 1}
+    assert len(main_groups(films[:2])) == 1
+
+
+def test_the_ensemble_is_compared_on_the_same_draws():
+    group, truth, vectors = random_group()
+    weak = np.random.default_rng(5).dirichlet((1, 1, 1), len(truth))
+    films = tuple(
+        replace(each, answer=replace(each.answer, members=(tuple(v), tuple(w))))
+        for each, v, w in zip(group.films, vectors, weak, strict=True)
+    )
+    same, other = member_figures(Group("drawn", films), ("same", "weak"))
+    assert (same.gain_macro.low, same.gain_macro.high) == (0.0, 0.0)
+    assert other.gain_macro.low > 0
+    assert other.auc_macro.value == pytest.approx(
+        metrics.roc_auc_score(truth, weak, multi_class="ovr")
+    )
+    assert member_figures(Group("one class", films[:1]), ("same", "weak")) == ()
+
+
+# --- intervals
+
+
+def test_a_patient_is_drawn_whole_or_not_at_all():
+    patients = ["x", "y", "x", "z", "y", "x"]
+    weights = patient_weights(patients, draws=200)
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, 0] == weights[:, 5]).all()
+    assert (weights[:, 1] == weights[:, 4]).all()
+    persons = weights[:, [0, 1, 3]]
+    assert (persons.sum(axis=1) == 3).all()
+    assert (persons == 0).any()
+    assert (persons > 1).any()
+
+
+def test_films_of_one_patient_are_not_independent_witnesses():
+    values = [float(n % 2) for n in range(40)]
+    alone = mean_estimate(values, [str(n) for n in range(40)])
+    few = mean_estimate(values, [f"p{n % 4}" for n in range(40)])
+    assert alone.value == few.value == 0.5
+    assert few.high - few.low > 2 * (alone.high - alone.low)
+
+
+def test_the_interval_covers_what_theory_says():
+    values = np.random.default_rng(1).random(400).tolist()
+    found = mean_estimate(values, [str(n) for n in range(400)])
+    half = 1.96 * np.std(values) / 20
+    assert found.low == pytest.approx(np.mean(values) - half, abs=0.005)
+    assert found.high == pytest.approx(np.mean(values) + half, abs=0.005)
+
+
+def test_what_cannot_be_known_is_left_out():
+    assert mean_estimate([], []) == Estimate(None, None, None)
+    assert area([], [], []) == Estimate(None, None, None)
+    assert mean_estimate([0.5], ["only"]) == Estimate(0.5, None, None)
+    rare = estimates(lambda w: np.array([np.nan if w[0] < 2 else 1.0]), ["a", "b", "c"])
+    assert rare == (Estimate(None, None, None),)
+    assert Estimate(None, None, None).words() == "–"
+    assert Estimate(0.5, 0.25, 0.75).words() == "0.500 (0.250 to 0.750)"
+
+
+# --- calibration
+
+
+def test_calibration_error_by_hand():
+    stated = np.array([0.9, 0.9, 0.9, 0.9, 0.5, 0.5])
+    right = np.array([1.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    expected = (4 * abs(0.9 - 0.75) + 2 * 0.0) / 6
+    assert calibration_error(stated, right, np.ones(6)) == pytest.approx(expected)
+    doubled = calibration_error(stated, right, np.array([1, 1, 1, 3, 1, 1.0]))
+    assert doubled == pytest.approx(6 * abs(0.9 - 0.5) / 8)
+
+
+def test_certain_and_right_is_calibrated():
+    group = Group("sure", tuple(seen(n, "covid", (1.0, 0.0, 0.0)) for n in range(4)))
+    found = calibration(group)
+    assert found.error.value == 0.0
+    assert found.brier.value == 0.0
+    assert len(found.bins) == BINS
+    assert (found.bins[-1].films, found.bins[-1].accuracy) == (4, 1.0)
+    assert found.bins[0].accuracy is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
+def test_calibration_error_is_bounded_by_the_mean_gap(films):
+    stated, right = (np.array(column, float) for column in zip(*films, strict=True))
+    found = calibration_error(stated, right, np.ones(len(films)))
+    assert abs((stated - right).mean()) - 1e-9 <= found <= np.abs(stated - right).mean() + 1e-9
+
+
+# --- outlines
+
+
+def square(top, left, side=20, size=100):
+    mask = np.zeros((size, size), bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def test_overlap_by_hand():
+    found = overlap(square(40, 40), square(40, 50))
+    assert found.dice == 0.5
+    assert found.iou == pytest.approx(1 / 3)
+    assert found.boundary_95 == pytest.approx(10 * 100 / math.hypot(100, 100))
+    same = overlap(square(40, 40), square(40, 40))
+    assert (same.dice, same.iou, same.boundary, same.boundary_95) == (1.0, 1.0, 0.0, 0.0)
+
+
+def test_an_empty_outline_has_no_edge():
+    nothing = np.zeros((100, 100), bool)
+    assert overlap(nothing, square(1, 1)).dice == 0.0
+    assert overlap(nothing, square(1, 1)).boundary is None
+    assert overlap(nothing, nothing).dice == 1.0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 70), st.integers(0, 70), st.integers(0, 70), st.integers(0, 70))
+def test_overlap_has_no_direction(a, b, c, d):
+    one, two = square(a, b), square(c, d)
+    forth, back = overlap(one, two), overlap(two, one)
+    assert (forth.dice, forth.iou) == (back.dice, back.iou)
+    assert forth.boundary == pytest.approx(back.boundary)
+    assert forth.dice == pytest.approx(2 * forth.iou / (1 + forth.iou))
+
+
+# --- films without lungs, heatmaps
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return tiny_weights(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def networks(weights):
+    return sighted(weights)
+
+
+def test_blanked_films_hold_no_lung_and_all_the_rest(networks):
+    display, lungs = drawn_chest()
+    recipe = networks.manifest.crop
+    crop = crop_lungs(display, lungs, recipe)
+    black, gray, silhouette = blanked(display, lungs, crop, recipe)
+    assert (black[crop.inside] == 0).all()
+    assert (gray[crop.inside] == 0.5).all()
+    outside = ~crop.inside
+    assert np.array_equal(black[outside], gray[outside])
+    assert (black[outside] != 0.5).any()
+    assert set(np.unique(silhouette)) == {0.0, 0.5}
+    assert np.array_equal(silhouette == 0, crop.inside)
+
+
+def test_blanking_keeps_the_box_and_gray_scale_of_the_intact_film(networks):
+    """Else the test would measure another picture than the one it blanks."""
+    display, lungs = drawn_chest()
+    recipe = networks.manifest.crop
+    crop = crop_lungs(display, lungs, recipe)
+    whole = crop_lungs(display, lungs, replace(recipe, dilation=2.0))
+    assert whole.box == crop.box
+    assert np.array_equal(whole.image[crop.inside], crop.image[crop.inside])
+
+
+def test_occlusion_follows_the_explained_class(networks, monkeypatch):
+    """With a classifier that counts bright pixels in a corner, a map of that corner is best."""
+    display, lungs = drawn_chest()
+    crop = crop_lungs(display, lungs, networks.manifest.crop)
+    rows = np.flatnonzero(crop.inside.any(axis=1))
+    heat = np.zeros(crop.image.shape, np.float32)
+    heat[rows[0] : rows[len(rows) // 4]] = 1.0
+    target = (heat > 0) & crop.inside
+    full = np.abs(crop.image[target] - 0.5).sum()
+
+    class Said:
+        def __init__(self, image):
+            self.probabilities = self
+            self.share = float(np.abs(image[target] - 0.5).sum() / full)
+
+        def of(self, _name):
+            return self.share
+
+    monkeypatch.setattr(
+        "covidnet_node.training.evaluation.occlusion.classify",
+        lambda _networks, crops: tuple(map(Said, crops)),
+    )
+    found = occlude(networks, crop, heat, "covid19")
+    assert found.deletion < 0.25 < found.random_deletion
+    assert found.insertion > 0.75 > found.random_insertion
+    assert occlude(networks, crop, np.zeros_like(heat), "covid19") is None
+
+
+# --- reading a folder
+
+
+def write_manifest(folder, columns, rows):
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def test_only_the_id_is_needed(tmp_path):
+    write_manifest(tmp_path, ["id"], [["one"], ["two"]])
+    exams = read_exams(tmp_path, "test")
+    assert [exam.key for exam in exams.frontal] == ["one", "two"]
+    first = exams.frontal[0]
+    assert (first.label, first.view, first.source) == ("unknown",) * 3
+    assert first.patient == "one"
+    assert first.truth is None
+    assert first.mask is None
+
+
+def test_spellings_of_labels_and_laterals(tmp_path):
+    rows = [
+        ["a", "COVID-19", "PA", "test"],
+        ["b", "Normal", "L", "none"],
+        ["c", "measles", "AP", "test"],
+        ["d", "normal", "", "none"],
+        ["e", "normal", "PA", "train"],
+    ]
+    write_manifest(tmp_path, ["id", "label", "view", "split"], rows)
+    exams = read_exams(tmp_path, "test")
+    assert [exam.label for exam in exams.frontal] == ["covid", "unknown"]
+    assert [exam.key for exam in exams.lateral] == ["b", "d"]
+    assert len(read_exams(tmp_path, "all").frontal) == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "word"),
+    [
+        (["id"], [["../../secret"]], "leads out"),
+        (["name"], [["one"]], "id"),
+        (["id", "split"], [["one", "train"]], "no row is in split"),
+    ],
+)
+def test_a_wrong_folder_is_named(tmp_path, columns, rows, word):
+    write_manifest(tmp_path, columns, rows)
+    with pytest.raises(BadConfig, match=word):
+        read_exams(tmp_path, "test")
+
+
+def test_an_unknown_split_and_no_folder_are_named(tmp_path):
+    with pytest.raises(BadConfig, match="--split"):
+        read_exams(tmp_path, "tets")
+    with pytest.raises(BadConfig, match=r"manifest\.csv"):
+        read_exams(tmp_path / "nowhere", "test")
+    (tmp_path / "manifest.csv").write_bytes(b"id\n\xff\xfe\n")
+    with pytest.raises(BadConfig, match="UTF-8"):
+        read_exams(tmp_path, "test")
+
+
+def test_a_sample_is_the_same_every_time_and_mixed(tmp_path):
+    rows = [[f"{n}", "ab"[n // 50]] for n in range(100)]
+    write_manifest(tmp_path, ["id", "source"], rows)
+    one, two = (read_exams(tmp_path, "all", 20).frontal for _ in range(2))
+    assert one == two
+    assert len(one) == 20
+    assert {exam.source for exam in one} == {"a", "b"}
+    assert set(read_exams(tmp_path, "all", 10).frontal) < set(one)
+
+
+# --- answers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The drawn films, with a lateral, a broken picture and a missing one beside them."""
+    path = tmp_path_factory.mktemp("folder") / "data"
+    draw_folder(path)
+    with (path / "manifest.csv").open(newline="") as file:
+        columns, *rows = csv.reader(file)
+    rows += [
+        ["lateral", "cohen", "p1", "covid", "L", "none", "0", ""],
+        ["broken", "nih", "p2", "normal", "AP", "test", "0", ""],
+        ["missing", "nih", "p3", "unknown", "AP", "test", "0", ""],
+    ]
+    write_manifest(path, columns, rows)
+    (path / "images" / "nih" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    blank = np.random.default_rng(1).integers(0, 255, (90, 70), dtype=np.uint8)
+    Image.fromarray(blank).save(path / "images" / "cohen" / "lateral.jpg")
+    # Lungs that DarkIsLung finds, in one film of each class.
+    display, lungs = drawn_chest()
+    for row in rows:
+        if row[5] == "test" and row[0].isdigit():
+            Image.fromarray(display).save(path / "images" / row[1] / f"{row[0]}.jpg")
+            if row[6] == "1":
+                mask = Image.fromarray(lungs.astype(np.uint8) * 255)
+                mask.save(path / "masks" / row[1] / f"{row[0]}.png")
+    return path
+
+
+def test_what_is_measured_is_what_is_shipped(folder, networks):
+    exam = next(e for e in read_exams(folder, "test").frontal if e.label == "covid")
+    answer = answer_one(exam, networks)
+    shipped = analyze(look_at_picture(exam.image), networks)
+    assert answer.said == tuple(vector(shipped.probabilities))
+    assert answer.distance == shipped.out_of_distribution
+    assert answer.heat.own == shipped.explanation.energy_in_lungs
+    assert answer.outlines.channel.dice > 0.9
+    assert answer.heat.reference_area == pytest.approx(answer.heat.own_area, rel=0.1)
+    assert len(answer.members) == 2
+
+
+def test_a_stopped_run_goes_on_and_trusts_only_what_is_the_same(
+    folder, networks, tmp_path, monkeypatch
+):
+    kept = tmp_path / "answers.jsonl"
+    exams = read_exams(folder, "test").frontal[:3]
+    asked = []
+    real = answering.answer_one
+    monkeypatch.setattr(answering, "answer_one", lambda e, n: asked.append(e.key) or real(e, n))
+    first = list(answer_all(exams[:2], networks, kept, lambda: None))
+    with kept.open("ab") as file:
+        file.write(b'\n{"digest": "torn')
+    again = list(answer_all(exams, networks, kept, lambda: None))
+    assert again[:2] == first
+    assert asked == [exam.key for exam in exams]
+    list(answer_all(exams, networks, kept, lambda: None))
+    assert len(asked) == 3
+    others = replace(networks, manifest=replace(networks.manifest, digest="other"))
+    list(answer_all(exams[:1], others, kept, lambda: None))
+    assert len(asked) == 4
+
+
+def test_doubts_are_counted_with_their_reasons():
+    films = (
+        seen(1, "covid"),
+        seen(2, "normal", None, reason="undecodable"),
+        seen(3, "normal", outcome=Outcome.INCONCLUSIVE, reason="low_confidence"),
+    )
+    everything = outcomes(films)[0]
+    assert everything.group == "all films"
+    shares = (everything.analyzed, everything.inconclusive, everything.not_analyzed)
+    assert [share.value for share in shares] == pytest.approx([1 / 3] * 3)
+    assert {(each.outcome, each.reason) for each in everything.why} == {
+        ("analyzed", ""),
+        ("not_analyzed", "undecodable"),
+        ("inconclusive", "low_confidence"),
+    }
+
+
+def test_other_diseases_are_foreign_material():
+    films = [seen(n, "normal", (0.1, 0.1, 0.8), distance=n / 10) for n in range(5)]
+    flag = {"outcome": Outcome.INCONCLUSIVE, "reason": "out_of_distribution"}
+    films += [seen(10, "other", distance=0.9, **flag), seen(11, "other", distance=0.25)]
+    films += [seen(12, "pneumonia", source="kermany", distance=0.95)]
+    other, within, children = foreign(films, THRESHOLD)
+    assert (other.films, other.against_films) == (2, 5)
+    assert other.flagged.value == other.flagged_distance.value == 0.5
+    assert other.auc.value == pytest.approx((5 + 3) / 10)
+    assert other.called == (("covid19", 1),)
+    assert within.group == "other disease, source a"
+    assert children.auc.value == 1.0
+
+
+def test_a_lateral_with_probabilities_is_named():
+    found = laterals((seen(1, said=None), seen(2)))
+    assert found.without_probabilities.value == 0.5
+    assert found.answered == ("a/2",)
+    assert laterals(()).films == 0
+
+
+# --- whole runs
+
+
+@pytest.fixture(scope="module")
+def measured(folder, networks, tmp_path_factory):
+    order = Order(folder, "test", None, "covidnet-node evaluate", MOMENT)
+    return evaluate(order, networks, None, Console(quiet=True), 1)
+
+
+def test_every_figure_is_there(measured):
+    told = json.loads(as_json(measured.evaluation))
+    assert set(told) == {
+        "about", "outcomes", "classes", "members", "calibration", "lungs", "heatmaps",
+        "shortcuts", "foreign", "laterals", "failures",
+    }  # fmt: skip
+    first = told["classes"][0]
+    assert first["group"] == "all adults"
+    assert first["per_class"] == [2, 2, 3]
+    assert first["unanswered"] == 1
+    for name in CLASSES:
+        assert 0.0 <= first["auc"][name]["value"] <= 1.0
+    for figure in ("accuracy", "balanced_accuracy", "f1_macro", "sensitivity", "specificity"):
+        assert 0.0 <= first[figure]["low"] <= first[figure]["value"] <= first[figure]["high"] <= 1
+    assert {each["convention"] for each in told["lungs"]} == {"lung-field", "lung+heart"}
+    assert {each["what"] for each in told["lungs"]} == {"channel", "shipped"}
+    assert told["lungs"][0]["dice"]["value"] > 0.9
+    assert told["heatmaps"][0]["with_reference"] == 6
+    assert {each["test"] for each in told["shortcuts"]} == {
+        "intact", "black lungs", "gray lungs", "silhouette"
+    }  # fmt: skip
+    assert told["laterals"]["without_probabilities"]["value"] == 1.0
+    assert {each["reason"] for each in told["outcomes"][0]["why"]} >= {"undecodable"}
+    groups = {each["group"] for each in told["classes"]}
+    assert {"source nih", "source kermany", "view PA", "view AP"} <= groups
+    assert {each["group"] for each in told["foreign"]} >= {"other disease", "children"}
+    assert len(told["members"]) == 2
+    assert told["about"]["films"] == 12
+
+
+def test_the_report_can_be_read(measured, tmp_path):
+    text = write_report(measured, tmp_path).read_text()
+    assert "Research use only, not for diagnosis" in text
+    for title in ("Classes", "Calibration", "Lung outlines", "Heatmaps", "Without lungs"):
+        assert f"## {title}" in text
+    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert all(f"]({name})" in text for name in pictures)
+    assert {"roc.png", "reliability.png", "confusion.png", "outlines.png"} <= set(pictures)
+    lengths = {len(line.split("|")) for line in text.splitlines() if line.startswith("| all")}
+    assert 0 not in lengths
+
+
+def test_the_command_writes_json_and_report(folder, weights, tmp_path):
+    words = ["evaluate", "--data", folder, "--weights", weights, "--device", "cpu", "--limit", 4]
+    words += ["--json", tmp_path / "figures.json", "--report", tmp_path / "report"]
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "figures.json").read_text())
+    assert told["about"]["limit"] == 4
+    assert told["about"]["films"] == 4
+    assert (tmp_path / "report" / "evaluation.md").is_file()
+    assert len((tmp_path / "report" / "answers.jsonl").read_text().split("\n")) == 1 + 4 + 1
+
+
+def test_a_folder_that_says_nothing_is_still_measured(networks, tmp_path):
+    write_manifest(tmp_path, ["id"], [["one"]])
+    (tmp_path / "images").mkdir()
+    Image.fromarray(drawn_chest()[0]).save(tmp_path / "images" / "one.png")
+    order = Order(tmp_path, "test", None, "", MOMENT)
+    found = evaluate(order, networks, None, Console(quiet=True), 1)
+    assert found.evaluation.classes == ()
+    assert found.evaluation.outcomes[0].films == 1
+    assert overall(found.seen).films[0].answer.said is not None
+    assert lung_figures(found.seen) == ()
+    write_report(found, tmp_path)
