@@ -77,6 +77,11 @@ def _mobilenet() -> tuple[nn.Module, int]:
     network = torchvision.models.mobilenet_v3_small(weights=None, dilated=True, reduced_tail=True)
     trunk = network.features
     trunk[0][0] = _one_channel(trunk[0][0])
+    for layer in trunk.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            # torchvision's 0.01 is for runs of weeks: after a few hundred steps the running
+            # statistics are still the initial ones, and in eval mode every film looks the same.
+            layer.momentum = 0.1
     return trunk, trunk[-1].out_channels
 
 
