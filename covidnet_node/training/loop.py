@@ -78,9 +78,9 @@ def fit(task: Task, stage: Stage, minutes: float, folder: Path) -> float:
 def _epoch(
     task: Task, optimizer: torch.optim.Optimizer, clock: _Clock, stage: Stage, minutes: float
 ) -> float:
-    """One pass; returns the mean loss and advances the clock."""
+    """One pass, or what the minutes allow of it; returns the mean loss and advances the clock."""
     task.network.train()
-    started, before, total = time.monotonic(), clock.seconds, 0.0
+    started, before, losses = time.monotonic(), clock.seconds, []
     for step, batch in enumerate(task.batches(clock.epoch)):
         done = max(_done(clock, stage, minutes), (clock.epoch + step / task.steps) / stage.epochs)
         for group in optimizer.param_groups:
@@ -90,10 +90,12 @@ def _epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(task.network.parameters(), 1.0)
         optimizer.step()
-        total += float(loss.detach())
+        losses.append(float(loss.detach()))
         clock.seconds = before + time.monotonic() - started
+        if clock.seconds >= 60 * minutes:
+            break
     clock.epoch += 1
-    return total / task.steps
+    return sum(losses) / len(losses)
 
 
 def _done(clock: _Clock, stage: Stage, minutes: float) -> float:
