@@ -21,7 +21,7 @@ RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Default: the 
 
 RUNS, WEIGHTS = Path("runs"), Path("weights")
 
-SEGMENTER_SHARE, PRETRAIN_SHARE, CLASSIFIER_SHARE = 0.35, 0.15, 0.5
+SEGMENTER_SHARE, SELFSUPERVISE_SHARE, PRETRAIN_SHARE, CLASSIFIER_SHARE = 0.3, 0.2, 0.1, 0.4
 """Of the budget of `train all`. Cutting the crops, calibration and export come on top."""
 
 
@@ -34,6 +34,17 @@ def segmenter(
     from covidnet_node.training import stages
 
     stages.segmenter(data, runs, minutes, recipes.load_recipe(recipe or recipes.SHIPPED))
+
+
+@app.command()
+def selfsupervise(
+    data: Data, runs: Runs = RUNS, minutes: Minutes = 20, recipe: RecipeFile = None
+) -> None:
+    """Teach both members, without labels, to restore masked images; pretrain starts from there."""
+    from covidnet_node.training import recipe as recipes
+    from covidnet_node.training import stages
+
+    stages.selfsupervise(data, runs, minutes, recipes.load_recipe(recipe or recipes.SHIPPED))
 
 
 @app.command()
@@ -89,6 +100,7 @@ def every_stage(
 ) -> None:
     """All stages in order within a time budget."""
     segmenter(data, runs, SEGMENTER_SHARE * budget, recipe)
+    selfsupervise(data, runs, SELFSUPERVISE_SHARE * budget, recipe)
     pretrain(data, runs, PRETRAIN_SHARE * budget, recipe)
     classifier(data, runs, CLASSIFIER_SHARE * budget, recipe)
     calibrate(data, runs, recipe)

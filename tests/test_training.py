@@ -22,6 +22,7 @@ from covidnet_node.training.dataset import (
     open_folder,
     with_masks,
 )
+from covidnet_node.training.loop import Task, fit
 from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.segmenter import segmentation_loss, train_segmenter
 from tests.tiny_medicine import draw_folder, tiny_recipe, train_everything
@@ -154,6 +155,26 @@ def test_a_stopped_run_goes_on(data, tmp_path):
     assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
 
 
+def test_the_budget_ends_a_stage_within_an_epoch(tmp_path):
+    network, steps = torch.nn.Conv2d(1, 1, 1), []
+
+    def loss(trained, batch):
+        steps.append(batch)
+        return trained(batch[0]).mean()
+
+    task = Task(
+        name="short",
+        network=network,
+        batches=lambda _epoch: ((torch.ones(1, 1, 2, 2),) for _ in range(100)),
+        steps=100,
+        loss=loss,
+        score=lambda _network: 0.0,
+    )
+    fit(task, tiny_recipe().pretrain, 1e-9, tmp_path)
+    assert len(steps) == 1
+    assert len((tmp_path / "curve.csv").read_text().splitlines()) == 2
+
+
 def test_the_same_seed_trains_the_same_weights(data, tmp_path):
     recipe = tiny_recipe()
     for run in ("one", "two"):
@@ -168,6 +189,18 @@ def test_a_member_starts_from_its_pretraining(runs):
     tuned = load_member(runs, "B", tiny_recipe()).state_dict()
     name = "trunk.0.0.weight"
     assert (tuned[name] - taught[name]).abs().mean() < (tuned[name] - fresh[name]).abs().mean()
+
+
+@pytest.mark.parametrize("member", load_recipe().members, ids=lambda member: member.name)
+def test_films_are_told_apart_after_a_short_run(member):
+    """In eval mode too: else validation scores chance and the first epoch is kept."""
+    torch.manual_seed(1)
+    network = build_classifier(member.architecture).train()
+    films = torch.randn(4, 1, 32, 32)
+    with torch.no_grad():
+        for _ in range(120):
+            in_training = network.pooled(films).std(dim=0).mean()
+        assert network.eval().pooled(films).std(dim=0).mean() > 0.2 * in_training
 
 
 def test_an_unknown_member_is_named(data, runs):

@@ -61,6 +61,9 @@ def tiny_recipe():
             recipe.segmenter, side=64, stage=replace(recipe.segmenter.stage, batch=4, epochs=1)
         ),
         crop=replace(recipe.crop, side=64),
+        selfsupervise=replace(
+            recipe.selfsupervise, stage=replace(recipe.selfsupervise.stage, batch=4, epochs=1)
+        ),
         pretrain=replace(recipe.pretrain, batch=4, epochs=1),
         classifier=replace(recipe.classifier, batch=4, epochs=1),
         label=Label("Tiny", "0.0-tiny", provisional=True, notice="For tests only"),
@@ -83,6 +86,7 @@ def tiny_recipe():
 def train_everything(data, runs, recipe):
     """One step of every stage, as the command line runs them."""
     stages.segmenter(data.path, runs, 1.0, recipe)
+    stages.selfsupervise(data.path, runs, 1.0, recipe)
     stages.pretrain(data.path, runs, 1.0, recipe)
     stages.classifier(data.path, runs, 1.0, recipe)
     stages.calibrate(data.path, runs, recipe)

@@ -79,6 +79,8 @@ class MemberEntry:
     file: WeightsFile
     weight: float
     """In the ensemble's mean; the members' weights sum to 1."""
+    self_supervised: bool = False
+    """Whether its trunk first learned to restore masked films, without labels."""
 
 
 @dataclass(frozen=True, slots=True)

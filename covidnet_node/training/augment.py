@@ -47,6 +47,17 @@ def regrade(images: Tensor, generator: Generator) -> Tensor:
     return (soft + (graded - soft) * (1.0 + sharpness) + noisy).clamp(0, 1)
 
 
+def retake(images: Tensor, inside: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Prepared squares as if taken once more: moved, regraded, the outside put back to mid-gray.
+
+    Takes uint8 (batch, 1, side, side), `inside` 0 or 255; returns images, 0 to 1, and where they
+    are inside, boolean.
+    """
+    stack = move(torch.cat([images, inside], 1).float() / 255, 0.7, generator)
+    within = stack[:, 1:] > 0.5
+    return torch.where(within, regrade(stack[:, :1], generator), 0.5), within
+
+
 def invert_some(images: Tensor, share: float, generator: Generator) -> Tensor:
     """A wrong photometric interpretation: dark and bright exchanged."""
     chosen = torch.rand(len(images), generator=generator).view(-1, 1, 1, 1) < share

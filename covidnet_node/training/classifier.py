@@ -1,23 +1,22 @@
 """Train a member: pneumonia first, then the three classes.
 
-Member A learns pneumonia on whole films, member B on lung crops; the children's set takes part
-in that and in nothing else. Both are then fine-tuned on lung crops of adults. Every epoch draws
-labels alike and, within a label, sources alike, so that knowing the hospital helps less.
+Member A learns pneumonia on whole films, member B on lung crops, from the trunk that
+selfsupervise.py has taught, if it has; the children's set goes no further. Both are then
+fine-tuned on lung crops of adults. Every epoch draws labels alike and, within a label, sources
+alike, so that knowing the hospital helps less.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from covidnet_node.models.nets import Classifier, build_classifier, normalize
 from covidnet_node.training import augment
-from covidnet_node.training.crops import Crops, load_crops
+from covidnet_node.training.crops import Crops, load_crops, squares
 from covidnet_node.training.dataset import (
     LABELS,
     Film,
@@ -29,6 +28,10 @@ from covidnet_node.training.dataset import (
 )
 from covidnet_node.training.loop import Batch, Task, fit
 from covidnet_node.training.recipe import Recipe, Stage
+
+TRUNK = "trunk."
+HISTORY = "history.txt"
+"""In a stage's folder: the stages whose trunk it started from, oldest first, one a line."""
 
 PNEUMONIA = {"pneumonia": 0, "normal": 1}
 
@@ -47,7 +50,10 @@ class Pictures:
 
 
 def pretrain_member(data: Folder, runs: Path, name: str, minutes: float, recipe: Recipe) -> float:
-    """Teach the trunk pneumonia against normal, into runs/pretrain-NAME; validation score."""
+    """Teach the trunk pneumonia against normal, into runs/pretrain-NAME; validation score.
+
+    Starts from runs/selfsupervise-NAME if that is there, else from nothing.
+    """
     member, crops = recipe.member(name), load_crops(runs)
     whole = member.pretrained_on == "whole"
     train, val = (
@@ -57,6 +63,9 @@ def pretrain_member(data: Folder, runs: Path, name: str, minutes: float, recipe:
     torch.manual_seed(recipe.seed)
     network = build_classifier(member.architecture, len(PNEUMONIA))
     folder = runs / f"pretrain-{name}"
+    restored = runs / f"selfsupervise-{name}"
+    if (restored / "best.pt").exists():
+        _start(network, restored, folder)
     return _fit(network, train, val, recipe.pretrain, minutes, folder, recipe)
 
 
@@ -72,10 +81,8 @@ def train_member(data: Folder, runs: Path, name: str, minutes: float, recipe: Re
     )
     torch.manual_seed(recipe.seed)
     network = build_classifier(member.architecture)
-    taught = torch.load(runs / f"pretrain-{name}" / "best.pt", weights_only=True)
-    trunk = {key: value for key, value in taught.items() if not key.startswith("head.")}
-    network.load_state_dict(trunk, strict=False)
     folder = runs / f"member-{name}"
+    _start(network, runs / f"pretrain-{name}", folder)
     return _fit(network, train, val, recipe.classifier, minutes, folder, recipe)
 
 
@@ -85,6 +92,29 @@ def load_member(runs: Path, name: str, recipe: Recipe) -> Classifier:
     network.load_state_dict(torch.load(runs / f"member-{name}" / "best.pt", weights_only=True))
     network.eval()
     return network
+
+
+def was_self_supervised(runs: Path, name: str) -> bool:
+    """Whether the member in runs/member-NAME really descends from a self-supervised trunk."""
+    history = runs / f"member-{name}" / HISTORY
+    return history.exists() and f"selfsupervise-{name}" in history.read_text().split()
+
+
+def _start(network: Classifier, before: Path, folder: Path) -> None:
+    """Begin with the trunk that `before` taught, and note the stages it comes from.
+
+    A run that only goes on keeps the start it had: what is noted stays true.
+    """
+    if (folder / "checkpoint.pt").exists():
+        return
+    taught = torch.load(before / "best.pt", weights_only=True)
+    network.trunk.load_state_dict(
+        {key[len(TRUNK) :]: value for key, value in taught.items() if key.startswith(TRUNK)}
+    )
+    history = before / HISTORY
+    earlier = history.read_text() if history.exists() else ""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / HISTORY).write_text(f"{earlier}{before.name}\n")
 
 
 def _fit(
@@ -112,31 +142,24 @@ def _pictures(
     films: tuple[Film, ...], crops: Crops, labels: dict[str, int], *, whole: bool
 ) -> Pictures:
     """The films that have a plausible crop."""
-    rows = {name: row for row, name in enumerate(crops.ids)}
-    kept = tuple(film for film in films if f"{film.source}/{film.id}" in rows)
-    chosen = [rows[f"{film.source}/{film.id}"] for film in kept]
-    inside: NDArray[np.bool_] = crops.inside[chosen]
-    if whole:
-        inside = np.ones_like(inside)
+    found = squares(films, crops, whole=whole)
     return Pictures(
-        torch.from_numpy((crops.whole if whole else crops.lungs)[chosen]).unsqueeze(1),
-        torch.from_numpy(inside.astype(np.uint8) * 255).unsqueeze(1),
-        torch.tensor([labels[film.label] for film in kept]),
-        torch.from_numpy(balanced_weights(kept)),
+        found.images,
+        found.inside,
+        torch.tensor([labels[film.label] for film in found.films]),
+        torch.from_numpy(balanced_weights(found.films)),
     )
 
 
 def _batches(pictures: Pictures, size: int, seed: int) -> Iterator[Batch]:
-    """One epoch: drawn by weight, moved and regraded, the outside put back to mid-gray."""
+    """One epoch: drawn by weight, every film taken once more."""
     generator = Generator().manual_seed(seed)
     count = max(size, len(pictures.labels) // size * size)
     drawn = torch.multinomial(pictures.weights, count, replacement=True, generator=generator)
     for start in range(0, count, size):
         chosen = drawn[start : start + size]
-        stack = torch.cat([pictures.images[chosen], pictures.inside[chosen]], 1).float() / 255
-        stack = augment.move(stack, 0.7, generator)
-        images = augment.regrade(stack[:, :1], generator)
-        yield torch.where(stack[:, 1:] > 0.5, images, 0.5), pictures.labels[chosen]
+        images, _ = augment.retake(pictures.images[chosen], pictures.inside[chosen], generator)
+        yield images, pictures.labels[chosen]
 
 
 def _loss(network: nn.Module, batch: Batch) -> Tensor:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from torch import Tensor
 
 from covidnet_node.imaging.prepare import crop_lungs, mask_to_source, segmenter_input
 from covidnet_node.models.nets import build_segmenter, to_device
 from covidnet_node.models.segment import judge_lungs, lung_probabilities
-from covidnet_node.training.dataset import Folder, Split
+from covidnet_node.training.dataset import Film, Folder, Split
 from covidnet_node.training.recipe import Recipe
 
 FILE = "crops.npz"
@@ -32,6 +33,17 @@ class Crops:
     """(n, side, side): what is not outside."""
     whole: NDArray[np.uint8]
     """(n, side, side): the uncropped films."""
+
+
+@dataclass(frozen=True, slots=True)
+class Squares:
+    """Some of them as a member learns from them."""
+
+    films: tuple[Film, ...]
+    images: Tensor
+    """(n, 1, side, side) uint8"""
+    inside: Tensor
+    """(n, 1, side, side) uint8, 0 or 255: what may be looked at."""
 
 
 def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
@@ -71,6 +83,21 @@ def load_crops(runs: Path) -> Crops:
             saved["inside"],
             saved["whole"],
         )
+
+
+def squares(films: tuple[Film, ...], crops: Crops, *, whole: bool) -> Squares:
+    """The films that have a plausible crop: uncropped, where all is inside, or the lung crops."""
+    rows = {name: row for row, name in enumerate(crops.ids)}
+    kept = tuple(film for film in films if f"{film.source}/{film.id}" in rows)
+    chosen = [rows[f"{film.source}/{film.id}"] for film in kept]
+    inside: NDArray[np.bool_] = crops.inside[chosen]
+    if whole:
+        inside = np.ones_like(inside)
+    return Squares(
+        kept,
+        torch.from_numpy((crops.whole if whole else crops.lungs)[chosen]).unsqueeze(1),
+        torch.from_numpy(inside.astype(np.uint8) * 255).unsqueeze(1),
+    )
 
 
 def prepared(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

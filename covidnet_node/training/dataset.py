@@ -87,6 +87,11 @@ def with_masks(folder: Folder, split: Split) -> tuple[Film, ...]:
     return tuple(film for film in folder.films if film.split is split and film.has_mask)
 
 
+def for_selfsupervision(folder: Folder) -> tuple[Film, ...]:
+    """Every training film whatever its label, known or not; nothing of any other split."""
+    return tuple(film for film in folder.films if film.split is Split.TRAIN)
+
+
 def for_pretraining(folder: Folder, split: Split) -> tuple[Film, ...]:
     """Pneumonia of any cause against normal, children included."""
     return tuple(

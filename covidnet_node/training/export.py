@@ -19,7 +19,7 @@ from covidnet_node.models.classify import member_outputs
 from covidnet_node.models.manifest import FILE, FORMAT, Manifest, Metric, load_manifest
 from covidnet_node.models.nets import Classifier
 from covidnet_node.training.calibrate import Calibration, distance_tensors, load_calibration
-from covidnet_node.training.classifier import load_member
+from covidnet_node.training.classifier import load_member, was_self_supervised
 from covidnet_node.training.crops import load_crops, prepared
 from covidnet_node.training.dataset import Folder
 from covidnet_node.training.recipe import Recipe
@@ -64,6 +64,7 @@ def export_weights(
         network = load_member(runs, member.name, recipe)
         path = folder / f"member-{member.name.lower()}.safetensors"
         files[member.name] = _write(path, _shipped(network, crops, calibration.temperature))
+        files[member.name]["self_supervised"] = was_self_supervised(runs, member.name)
     tensors = distance_tensors(calibration.distance)
     files["distance"] = _write(folder / "distance.safetensors", tensors)
     text = _manifest(data, recipe, calibration, files, metrics)
@@ -71,7 +72,7 @@ def export_weights(
     return load_manifest(folder)
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, object]:
     """Save, and return the manifest's two keys of the file."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(0o644)
@@ -101,7 +102,7 @@ def _manifest(
     data: Folder,
     recipe: Recipe,
     calibration: Calibration,
-    files: Mapping[str, dict[str, str]],
+    files: Mapping[str, dict[str, object]],
     metrics: tuple[Metric, ...],
 ) -> str:
     head = {"format": FORMAT, "classes": list(CLASSES)} | asdict(recipe.label)

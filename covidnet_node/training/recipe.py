@@ -32,6 +32,19 @@ class SegmenterRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskingRecipe:
+    """What is taken from a film that a trunk must restore."""
+
+    mask_share: float
+    """Of the square's patches, 0 to 1."""
+    patch: int
+    """Pixels along a side."""
+    noise: float
+    """Standard deviation on what is left, of the gray scale from 0 to 1."""
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
 class MemberRecipe:
     """One network of the ensemble."""
 
@@ -69,6 +82,7 @@ class Recipe:
     threads: int
     segmenter: SegmenterRecipe
     crop: CropRecipe
+    selfsupervise: MaskingRecipe
     pretrain: Stage
     classifier: Stage
     members: tuple[MemberRecipe, ...]
@@ -88,7 +102,7 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
     """Read the recipe; raises BadConfig naming file, key and remedy."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        segmenter = raw["segmenter"]
+        segmenter, masking = raw["segmenter"], raw["selfsupervise"]
         return Recipe(
             seed=raw["seed"],
             threads=raw["threads"],
@@ -96,6 +110,9 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
                 segmenter["architecture"], segmenter["side"], _stage(segmenter)
             ),
             crop=CropRecipe(**raw["crop"]),
+            selfsupervise=MaskingRecipe(
+                masking["mask_share"], masking["patch"], masking["noise"], _stage(masking)
+            ),
             pretrain=_stage(raw["pretrain"]),
             classifier=_stage(raw["classifier"]),
             members=tuple(MemberRecipe(**member) for member in raw["member"]),

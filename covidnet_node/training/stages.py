@@ -1,7 +1,8 @@
 """The stages in their order, one function per word of `covidnet-node train`.
 
 Each reads what the one before left in the runs folder; a stage that was stopped goes on where
-it was. From a data folder to shipped weights: segmenter, pretrain, classifier, calibrate, export.
+it was. From a data folder to shipped weights: segmenter, selfsupervise, pretrain,
+classifier, calibrate, export.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from covidnet_node.training.export import export_weights
 from covidnet_node.training.measure import measure
 from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.segmenter import train_segmenter
+from covidnet_node.training.selfsupervise import selfsupervise_member
 
 
 def segmenter(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
@@ -23,6 +25,13 @@ def segmenter(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
     folder = open_folder(data)
     train_segmenter(folder, runs, minutes, recipe)
     cut_crops(folder, runs, recipe)
+
+
+def selfsupervise(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
+    """Teach every member's trunk to restore masked films; the minutes are shared."""
+    folder = open_folder(data)
+    for member in recipe.members:
+        selfsupervise_member(folder, runs, member.name, minutes / len(recipe.members), recipe)
 
 
 def pretrain(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
