@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from covidnet_node.errors import BadConfig
+
 Data = Annotated[Path, typer.Option("--data", help="Folder with manifest.csv, images/, masks/.")]
 Chosen = Annotated[str, typer.Option("--split", help="train, val, test or all.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write every figure to this file.")]
@@ -43,17 +45,27 @@ def evaluate(
     from covidnet_node.training.evaluation.evaluation import evaluate as measure
     from covidnet_node.training.evaluation.report import summary, write_report
 
+    _make_room(json_file.parent if json_file else None, "--json")
+    _make_room(report, "--report")
     folder = weights_folder(weights)
     networks = load_networks(load_manifest(folder), folder, device)
     command = shlex.join(["covidnet-node", *sys.argv[1:]])
     order = Order(data, split, limit, command, datetime.now(UTC))
-    kept = None
-    if report is not None:
-        report.mkdir(parents=True, exist_ok=True)
-        kept = report / "answers.jsonl"
+    kept = report / "answers.jsonl" if report else None
     measured = measure(order, networks, kept, Console(stderr=True), threads)
     if json_file is not None:
         json_file.write_text(as_json(measured.evaluation) + "\n", encoding="utf-8")
     if report is not None:
         typer.echo(f"Report: {write_report(measured, report)}")
     typer.echo(summary(measured.evaluation))
+
+
+def _make_room(folder: Path | None, option: str) -> None:
+    """Before the long run and not after it; raises BadConfig."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = f"{folder} cannot be made a folder: {error.strerror}"
+        raise BadConfig("evaluate", option, remedy) from error

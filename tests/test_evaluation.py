@@ -491,6 +491,7 @@ def test_what_is_measured_is_what_is_shipped(folder, networks):
     assert answer.distance == shipped.out_of_distribution
     assert answer.heat.own == shipped.explanation.energy_in_lungs
     assert answer.outlines.channel.dice > 0.9
+    assert answer.heat.own_area_of_crop > answer.heat.own_area
     assert answer.heat.reference_area == pytest.approx(answer.heat.own_area, rel=0.1)
     assert len(answer.members) == 2
 
@@ -550,7 +551,7 @@ def test_other_diseases_are_foreign_material():
 def test_a_lateral_with_probabilities_is_named():
     found = laterals((seen(1, said=None), seen(2)))
     assert found.without_probabilities.value == 0.5
-    assert found.answered == ("a/2",)
+    assert found.answered == ("a/2, analyzed",)
     assert laterals(()).films == 0
 
 
@@ -628,3 +629,17 @@ def test_a_folder_that_says_nothing_is_still_measured(networks, tmp_path):
     assert overall(found.seen).films[0].answer.said is not None
     assert lung_figures(found.seen) == ()
     write_report(found, tmp_path)
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = ["evaluate", "--data", str(folder), "--report", str(tmp_path / "file")]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, BadConfig)
+    assert "--report" in str(result.exception)
+
+
+def test_a_report_over_training_films_says_so(measured, tmp_path):
+    about = replace(measured.evaluation.about, split="all", trained_on_this_folder=True)
+    told = replace(measured, evaluation=replace(measured.evaluation, about=about))
+    assert "films of its training split" in write_report(told, tmp_path).read_text()

@@ -42,14 +42,21 @@ _ROOMS = ("imaging", "models", "explain")
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """Where the raw heatmap's sum lies, beside the share of the film that it would have by area."""
+    """Where the raw heatmap's sum lies, beside what a map without aim would have by area.
+
+    The members see the crop alone, so a map without aim is spread over the crop, not the film.
+    """
 
     own: float
     """Inside the node's own outline, 0 to 1."""
     own_area: float
+    """That outline's share of the film."""
+    own_area_of_crop: float
+    """That outline's share of the crop."""
     reference: float | None
-    """Inside the reference outline; None without one."""
+    """Inside the reference outline; None without one, as the next two."""
     reference_area: float | None
+    reference_area_of_crop: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,8 @@ def answer_one(exam: Exam, networks: Networks) -> Answer:
     explanation, lungs = analysis.explanation, analysis.lungs
     crop = crop_lungs(picture.display, lungs, networks.manifest.crop)
     box = lung_box(lungs, networks.manifest.crop.margin)
-    heat = resize(explanation.heatmap[box.top : box.bottom, box.left : box.right], crop.image.shape)
+    within = (slice(box.top, box.bottom), slice(box.left, box.right))
+    heat = resize(explanation.heatmap[within], crop.image.shape)
     return Answer(
         key=exam.key,
         outcome=analysis.outcome,
@@ -148,7 +156,7 @@ def answer_one(exam: Exam, networks: Networks) -> Answer:
         distance=analysis.out_of_distribution,
         disagreement=analysis.disagreement,
         outlines=outlines,
-        heat=_heat(explanation.heatmap, lungs, reference),
+        heat=_heat(explanation.heatmap, lungs, reference, within),
         occlusion=occlude(networks, crop, heat, explanation.target),
         without_lungs=ask_without_lungs(networks, picture.display, lungs, crop),
         seconds=analysis.seconds["total"],
@@ -205,13 +213,18 @@ def _outlines(
 
 
 def _heat(
-    heatmap: NDArray[np.float32], lungs: NDArray[np.bool_], reference: NDArray[np.bool_] | None
+    heatmap: NDArray[np.float32],
+    lungs: NDArray[np.bool_],
+    reference: NDArray[np.bool_] | None,
+    crop: tuple[slice, slice],
 ) -> Heat:
     return Heat(
         own=energy_in_lungs(heatmap, lungs),
         own_area=float(lungs.mean()),
+        own_area_of_crop=float(lungs[crop].mean()),
         reference=None if reference is None else energy_in_lungs(heatmap, reference),
         reference_area=None if reference is None else float(reference.mean()),
+        reference_area_of_crop=None if reference is None else float(reference[crop].mean()),
     )
 
 

@@ -71,7 +71,7 @@ class Laterals:
     films: int
     without_probabilities: Estimate
     answered: tuple[str, ...]
-    """Keys of those that got probabilities: failures."""
+    """Those that got probabilities, with the outcome: failures."""
 
 
 def outcomes(seen: Sequence[Seen]) -> tuple[Outcomes, ...]:
@@ -101,7 +101,11 @@ def foreign(seen: Sequence[Seen], threshold: float) -> tuple[Foreign, ...]:
 
 def laterals(seen: Sequence[Seen]) -> Laterals:
     """Share answered without probabilities."""
-    spoke = tuple(each.exam.key for each in seen if each.answer.said is not None)
+    spoke = tuple(
+        f"{each.exam.key}, {each.answer.outcome.value}"
+        for each in seen
+        if each.answer.said is not None
+    )
     silent = [float(each.answer.said is None) for each in seen]
     return Laterals(len(seen), mean_estimate(silent, patients(seen)), spoke)
 

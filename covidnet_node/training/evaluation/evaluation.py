@@ -146,8 +146,9 @@ def evaluate(
     with _progress(console) as progress:
         frontal = _see(exams.frontal, networks, kept, progress, "films")
         lateral = _see(exams.lateral, networks, kept, progress, "laterals")
-    about = _about(order, networks.manifest, exams.sha256, frontal, lateral)
-    return Measured(figures(about, frontal, lateral, networks.manifest), frontal)
+        progress.add_task("figures", total=None)
+        about = _about(order, networks.manifest, exams.sha256, frontal, lateral)
+        return Measured(figures(about, frontal, lateral, networks.manifest), frontal)
 
 
 def figures(

@@ -28,11 +28,14 @@ class HeatFigures:
     energy_own: Estimate
     """Share of the map inside the node's own outline."""
     area_own: Estimate
-    """What that share would be for a map without any aim: the outline's share of the film."""
+    """The outline's share of the film."""
+    area_own_of_crop: Estimate
+    """The outline's share of the crop: the energy of a map without any aim."""
     with_reference: int
     energy_reference: Estimate
     """Share of the map inside the reference outline, of the group's convention."""
     area_reference: Estimate
+    area_reference_of_crop: Estimate
     insertion: Estimate
     """Larger is better; compare with the random map's."""
     insertion_random: Estimate
@@ -61,9 +64,11 @@ def _figures(group: Group) -> HeatFigures:
         films=len(films),
         energy_own=_mean(films, _heat(lambda heat: heat.own)),
         area_own=_mean(films, _heat(lambda heat: heat.own_area)),
+        area_own_of_crop=_mean(films, _heat(lambda heat: heat.own_area_of_crop)),
         with_reference=sum(_heat(lambda heat: heat.reference)(each) is not None for each in films),
         energy_reference=_mean(films, _heat(lambda heat: heat.reference)),
         area_reference=_mean(films, _heat(lambda heat: heat.reference_area)),
+        area_reference_of_crop=_mean(films, _heat(lambda heat: heat.reference_area_of_crop)),
         insertion=_mean(films, _curve(lambda curve: curve.insertion)),
         insertion_random=_mean(films, _curve(lambda curve: curve.random_insertion)),
         deletion=_mean(films, _curve(lambda curve: curve.deletion)),

@@ -129,7 +129,7 @@ def _outlines(axes: Axes, measured: Measured) -> bool:
 
 def _energy(axes: Axes, measured: Measured) -> bool:
     points = [
-        (heat.reference_area or 0.0, heat.reference)
+        (heat.reference_area_of_crop or 0.0, heat.reference)
         for each in measured.seen
         if (heat := each.answer.heat) and heat.reference is not None
     ]
@@ -139,7 +139,7 @@ def _energy(axes: Axes, measured: Measured) -> bool:
     areas, energies = zip(*points, strict=True)
     axes.scatter(areas, energies, s=12, alpha=0.6)
     axes.set(
-        xlabel="share of the film that is lung (reference)",
+        xlabel="share of the crop that is lung (reference)",
         ylabel="share of the raw heatmap in it",
         xlim=(0, 1),
         ylim=(0, 1),

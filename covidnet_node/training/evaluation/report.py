@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from covidnet_node.intended_use import CLASSES
+from covidnet_node.training.dataset import Split
 from covidnet_node.training.evaluation.classes import ClassFigures, PerClass
 from covidnet_node.training.evaluation.evaluation import Evaluation, Measured
+from covidnet_node.training.evaluation.exams import ALL
 from covidnet_node.training.evaluation.intervals import DRAWS
 from covidnet_node.training.evaluation.plots import draw_plots
 
@@ -53,13 +55,19 @@ def _head(evaluation: Evaluation) -> Iterator[str]:
     yield f"- weights manifest SHA-256 {about.weights_digest}"
     yield f"- data manifest SHA-256 {about.manifest_sha256}"
     if about.trained_on_this_folder:
-        yield "- the weights were trained on this folder's training split"
+        seen = ": **films of its training split are among them**" if _trained(about.split) else ""
+        yield f"- the weights were trained on this folder's training split{seen}"
     yield f"- {about.seconds_per_film:.2f} s a film (median, the node's page alone)"
     yield ""
     yield (
         f"In parentheses: 95 % intervals, bootstrap over patients, {DRAWS} draws. – means that "
         "these films cannot tell (one class only, or too few)."
     )
+
+
+def _trained(split: str) -> bool:
+    """Whether a split holds films that weights of the same folder have learned from."""
+    return split in (Split.TRAIN.value, ALL)
 
 
 def _outcomes(evaluation: Evaluation) -> Iterator[str]:
@@ -142,6 +150,11 @@ def _members(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _calibration(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Over 15 bins, of the most probable class. Few films make the error look larger than it "
+        "is, and every draw of the bootstrap even more so: small groups and intervals err upwards."
+    )
+    yield ""
     columns = ("group", "films", "error (15 bins)", "error of covid19", "Brier")
     rows = (
         (e.group, e.films, e.error.words(), e.error_covid19.words(), e.brier.words())
@@ -177,20 +190,23 @@ def _lungs(evaluation: Evaluation) -> Iterator[str]:
 
 def _heatmaps(evaluation: Evaluation) -> Iterator[str]:
     yield (
-        "Raw maps, nothing masked. A map without aim has the energy of the lungs' share of the "
-        "film. Insertion: larger is better; deletion: smaller is better; a random map beside each."
+        "Raw maps, nothing masked. The members see the crop alone, so a map without aim has as "
+        "much energy in the lungs as they have of the crop's area. Insertion: larger is better; "
+        "deletion: smaller is better; a random map beside each."
     )
     yield ""
-    columns = ("group", "films", "in own lungs", "their share", "with reference")
+    columns = ("group", "films", "in own lungs", "of film", "of crop", "with reference")
     rows = (
         (
             e.group,
             e.films,
             e.energy_own.words(),
             e.area_own.words(),
+            e.area_own_of_crop.words(),
             e.with_reference,
             e.energy_reference.words(),
             e.area_reference.words(),
+            e.area_reference_of_crop.words(),
             e.insertion.words(),
             e.insertion_random.words(),
             e.deletion.words(),
@@ -198,7 +214,7 @@ def _heatmaps(evaluation: Evaluation) -> Iterator[str]:
         )
         for e in evaluation.heatmaps
     )
-    more = ("in reference lungs", "their share", "insertion", "random", "deletion", "random")
+    more = ("in reference lungs", "of film", "of crop", "insertion", "random", "deletion", "random")
     yield from _table((*columns, *more), rows)
 
 
@@ -239,9 +255,11 @@ def _foreign(evaluation: Evaluation) -> Iterator[str]:
 
 def _laterals(evaluation: Evaluation) -> Iterator[str]:
     found = evaluation.laterals
-    yield f"{found.films} laterals; answered without probabilities: "
-    yield f"{found.without_probabilities.words()}."
-    yield from (f"- got probabilities all the same: {key}" for key in found.answered)
+    yield f"{found.films} laterals, the node not told that they are."
+    yield f"Answered without probabilities: {found.without_probabilities.words()}."
+    if found.answered:
+        yield from ("", "Got probabilities all the same:", "")
+        yield from (f"- {words}" for words in found.answered)
 
 
 def _failures(evaluation: Evaluation) -> Iterator[str]:
