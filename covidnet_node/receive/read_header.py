@@ -32,7 +32,7 @@ LONGEST_VALUE = 64 * 1024
 MOST_INFLATED = 64 * 1024 * 1024
 """A deflated header is inflated in memory, so far and no further."""
 
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _UNREADABLE = (
     *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError),
     *(EOFError, NotImplementedError, struct.error, zlib.error),
@@ -52,7 +52,11 @@ class Header:
 
 
 def is_uid(text: str) -> bool:
-    """Whether this is a UID (PS3.5 9.1): at most 64 characters, no leading zeros."""
+    """Whether this is a UID (PS3.5 9.1): at most 64 digits and dots.
+
+    Components with leading zeros are against 9.1 and yet come from real devices: refusing their
+    images would help nobody.
+    """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
