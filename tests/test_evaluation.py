@@ -38,6 +38,7 @@ from covidnet_node.training.evaluation.intervals import (
     estimates,
     mean_estimate,
     patient_weights,
+    share_estimate,
 )
 from covidnet_node.training.evaluation.lungs import lung_figures
 from covidnet_node.training.evaluation.occlusion import occlude
@@ -242,6 +243,17 @@ def test_the_interval_covers_what_theory_says():
     half = 1.96 * np.std(values) / 20
     assert found.low == pytest.approx(np.mean(values) - half, abs=0.005)
     assert found.high == pytest.approx(np.mean(values) + half, abs=0.005)
+
+
+def test_what_never_happened_is_not_impossible():
+    """The rule of three, two-sided: none of 46 patients leaves up to 7.7 percent."""
+    names = [str(n) for n in range(46)]
+    never, always = (share_estimate([each] * 46, names) for each in (False, True))
+    assert (never.value, never.low) == (0.0, 0.0)
+    assert never.high == pytest.approx(0.0771, abs=1e-4)
+    assert always.low == pytest.approx(1 - never.high)
+    assert share_estimate([False] * 46, ["one"] * 46).high == pytest.approx(0.975)
+    assert share_estimate([], []).value is None
 
 
 def test_what_cannot_be_known_is_left_out():

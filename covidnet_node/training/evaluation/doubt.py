@@ -17,7 +17,7 @@ from covidnet_node.training.evaluation.groups import (
     overall,
     patients,
 )
-from covidnet_node.training.evaluation.intervals import Estimate, area, mean_estimate
+from covidnet_node.training.evaluation.intervals import Estimate, area, share_estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ def laterals(seen: Sequence[Seen]) -> Laterals:
         for each in seen
         if each.answer.said is not None
     )
-    silent = [float(each.answer.said is None) for each in seen]
-    return Laterals(len(seen), mean_estimate(silent, patients(seen)), spoke)
+    silent = [each.answer.said is None for each in seen]
+    return Laterals(len(seen), share_estimate(silent, patients(seen)), spoke)
 
 
 def _outcomes(group: Group) -> Outcomes:
     names = patients(group.films)
     analyzed, inconclusive, not_analyzed = (
-        mean_estimate([float(each.answer.outcome is outcome) for each in group.films], names)
+        share_estimate([each.answer.outcome is outcome for each in group.films], names)
         for outcome in (Outcome.ANALYZED, Outcome.INCONCLUSIVE, Outcome.NOT_ANALYZED)
     )
     why = Counter(_why(each) for each in group.films)
@@ -141,8 +141,8 @@ def _foreign(group: Group, against: Group, threshold: float) -> Foreign:
         against=against.name,
         against_films=len(against.films),
         flagged=_share(group.films, (Outcome.INCONCLUSIVE, Outcome.NOT_ANALYZED)),
-        flagged_distance=mean_estimate(
-            [float(e.answer.reason == Reason.OUT_OF_DISTRIBUTION.value) for e in group.films],
+        flagged_distance=share_estimate(
+            [e.answer.reason == Reason.OUT_OF_DISTRIBUTION.value for e in group.films],
             patients(group.films),
         ),
         against_flagged=_share(against.films, (Outcome.INCONCLUSIVE, Outcome.NOT_ANALYZED)),
@@ -163,4 +163,4 @@ def _called(films: Sequence[Seen], threshold: float) -> tuple[tuple[str, int], .
 
 def _share(films: Sequence[Seen], wanted: Iterable[Outcome]) -> Estimate:
     among = frozenset(wanted)
-    return mean_estimate([float(e.answer.outcome in among) for e in films], patients(films))
+    return share_estimate([e.answer.outcome in among for e in films], patients(films))

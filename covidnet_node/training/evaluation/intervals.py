@@ -15,6 +15,8 @@ Weights = NDArray[np.float64]
 
 DRAWS = 1000
 SEED = 20_201
+TAIL = 0.05
+"""What lies outside the interval, on both sides together."""
 LEAST_DEFINED = 0.5
 """Share of draws in which a figure must exist (both classes drawn, say) to have an interval."""
 
@@ -64,7 +66,7 @@ def estimates(
         if np.isnan(value) or len(defined) < LEAST_DEFINED * len(column):
             found.append(Estimate(_number(value), None, None))
             continue
-        low, high = np.quantile(defined, (0.025, 0.975))
+        low, high = np.quantile(defined, (TAIL / 2, 1 - TAIL / 2))
         found.append(Estimate(float(value), float(low), float(high)))
     return tuple(found)
 
@@ -75,6 +77,19 @@ def mean_estimate(values: Sequence[float], patients: Sequence[str]) -> Estimate:
         return Estimate(None, None, None)
     array = np.asarray(values, np.float64)
     return estimates(lambda weights: np.array([weighted_mean(array, weights)]), patients)[0]
+
+
+def share_estimate(happened: Sequence[bool], patients: Sequence[str]) -> Estimate:
+    """A share of films with its interval.
+
+    No draw can show what never happened: 0 and 1 get the exact binomial bound over the patients
+    (Clopper & Pearson 1934) instead of an interval without width.
+    """
+    found = mean_estimate([float(each) for each in happened], patients)
+    if found.value is None or 0.0 < found.value < 1.0:
+        return found
+    reach = 1.0 - (TAIL / 2) ** (1 / len(set(patients)))
+    return Estimate(found.value, max(found.value - reach, 0.0), min(found.value + reach, 1.0))
 
 
 def weighted_mean(values: NDArray[np.float64], weights: Weights) -> float:

@@ -61,7 +61,8 @@ def _head(evaluation: Evaluation) -> Iterator[str]:
     yield ""
     yield (
         f"In parentheses: 95 % intervals, bootstrap over patients, {DRAWS} draws. – means that "
-        "these films cannot tell (one class only, or too few)."
+        "these films cannot tell (one class only, or too few). Where every film or none is right, "
+        "the bootstrap gives an interval without width: it is not certainty."
     )
 
 
