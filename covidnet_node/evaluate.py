@@ -18,6 +18,9 @@ Report = Annotated[
     Path | None,
     typer.Option("--report", help="Folder for a readable report, plots and resumable answers."),
 ]
+Card = Annotated[
+    Path | None, typer.Option("--card", help="Model card whose figures are to be replaced.")
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many films, drawn from all.")
 ]
@@ -33,6 +36,7 @@ def evaluate(
     split: Chosen = "test",
     json_file: Json = None,
     report: Report = None,
+    card: Card = None,
     limit: Limit = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -41,12 +45,15 @@ def evaluate(
     """Measure the weights on a folder of films, through the node's own analysis; never trains."""
     from covidnet_node.models.manifest import load_manifest, weights_folder
     from covidnet_node.models.networks import load_networks
+    from covidnet_node.training.evaluation.card import check_card, write_card
     from covidnet_node.training.evaluation.evaluation import Order, as_json
     from covidnet_node.training.evaluation.evaluation import evaluate as measure
     from covidnet_node.training.evaluation.report import summary, write_report
 
     _make_room(json_file.parent if json_file else None, "--json")
     _make_room(report, "--report")
+    if card is not None:
+        check_card(card)
     folder = weights_folder(weights)
     networks = load_networks(load_manifest(folder), folder, device)
     command = shlex.join(["covidnet-node", *sys.argv[1:]])
@@ -57,6 +64,8 @@ def evaluate(
         json_file.write_text(as_json(measured.evaluation) + "\n", encoding="utf-8")
     if report is not None:
         typer.echo(f"Report: {write_report(measured, report)}")
+    if card is not None:
+        write_card(measured.evaluation, card)
     typer.echo(summary(measured.evaluation))
 
 

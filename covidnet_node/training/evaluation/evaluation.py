@@ -43,6 +43,7 @@ from covidnet_node.training.evaluation.doubt import (
     outcomes,
 )
 from covidnet_node.training.evaluation.exams import Exam, read_exams
+from covidnet_node.training.evaluation.goals import Goal, Measures, goals
 from covidnet_node.training.evaluation.groups import (
     Seen,
     by_outcome,
@@ -113,6 +114,7 @@ class Evaluation:
     """All figures; its JSON is the contract of `covidnet-node evaluate --json`."""
 
     about: About
+    goals: tuple[Goal, ...]
     outcomes: tuple[Outcomes, ...]
     classes: tuple[ClassFigures, ...]
     members: tuple[MemberFigures, ...]
@@ -159,15 +161,24 @@ def figures(
     mains, sources, views = main_groups(seen), by_source(seen), by_view(seen)
     grouped = (class_figures(g, threshold) for g in (*mains, *by_outcome(seen), *sources, *views))
     calibrated = (calibration(group) for group in (*mains, *sources, *views))
-    return Evaluation(
-        about=about,
-        outcomes=outcomes(seen),
+    measures = Measures(
         classes=tuple(each for each in grouped if each),
         members=member_figures(overall(seen), [member.name for member in manifest.members]),
         calibration=tuple(each for each in calibrated if each),
         lungs=lung_figures(seen),
         heatmaps=heat_figures(seen),
         shortcuts=shortcut_figures((*mains, *sources, *views)),
+    )
+    return Evaluation(
+        about=about,
+        goals=goals(measures, trained_here=about.trained_on_this_folder),
+        outcomes=outcomes(seen),
+        classes=measures.classes,
+        members=measures.members,
+        calibration=measures.calibration,
+        lungs=measures.lungs,
+        heatmaps=measures.heatmaps,
+        shortcuts=measures.shortcuts,
         foreign=foreign(seen, threshold),
         laterals=laterals(lateral),
         failures=tuple(_failures(seen, threshold)),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from covidnet_node.intended_use import CLASSES
-from covidnet_node.training.dataset import Split
+from covidnet_node.training.dataset import CHILDREN, Split
 from covidnet_node.training.evaluation.classes import ClassFigures, PerClass
 from covidnet_node.training.evaluation.evaluation import Evaluation, Measured
 from covidnet_node.training.evaluation.exams import ALL
@@ -22,9 +22,11 @@ def write_report(measured: Measured, folder: Path) -> Path:
     return path
 
 
-def _lines(evaluation: Evaluation, plots: Sequence[str]) -> Iterator[str]:
-    yield from _head(evaluation)
+def figure_lines(evaluation: Evaluation, heading: str) -> Iterator[str]:
+    """How it was measured and every table; `heading` is the Markdown mark of a section."""
+    yield from _about(evaluation)
     for title, section in (
+        ("Goals", _goals),
         ("Answers", _outcomes),
         ("Classes", _classes),
         ("Ensemble and members", _members),
@@ -34,21 +36,26 @@ def _lines(evaluation: Evaluation, plots: Sequence[str]) -> Iterator[str]:
         ("Without lungs", _shortcuts),
         ("Foreign films", _foreign),
         ("Laterals", _laterals),
-        ("Failures", _failures),
+        ("Films that went wrong", _failures),
     ):
-        yield from ("", f"## {title}", "")
+        yield from ("", f"{heading} {title}", "")
         yield from section(evaluation)
-    if plots:
-        yield from ("", "## Plots", "")
-        yield from (f"![{name}]({name})" for name in plots)
 
 
-def _head(evaluation: Evaluation) -> Iterator[str]:
+def _lines(evaluation: Evaluation, plots: Sequence[str]) -> Iterator[str]:
     about = evaluation.about
     yield f"# Evaluation of {about.weights_name} {about.weights_version}"
     yield ""
     yield f"**{about.notice}.** {about.weights_notice}"
     yield ""
+    yield from figure_lines(evaluation, "##")
+    if plots:
+        yield from ("", "## Plots", "")
+        yield from (f"![{name}]({name})" for name in plots)
+
+
+def _about(evaluation: Evaluation) -> Iterator[str]:
+    about = evaluation.about
     limit = f", a sample of at most {about.limit}" if about.limit else ""
     yield f"- {about.films} frontal films of split {about.split}{limit}; {about.laterals} laterals"
     yield f"- made {about.at:%Y-%m-%d %H:%M} UTC by `{about.command}`"
@@ -62,8 +69,19 @@ def _head(evaluation: Evaluation) -> Iterator[str]:
     yield (
         f"In parentheses: 95 % intervals, bootstrap over patients, {DRAWS} draws. – means that "
         "these films cannot tell (one class only, or too few). Where every film or none is right, "
-        "the bootstrap gives an interval without width: it is not certainty."
+        "the bootstrap gives an interval without width: it is not certainty. Adults are all films "
+        f"but those of {CHILDREN}, where there are any."
     )
+
+
+def _goals(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Reached: with the whole interval (yes), without it (value only). Accuracy here is of the "
+        "most probable class; an AUC over several sources may reward recognizing the hospital."
+    )
+    yield ""
+    rows = ((e.what, e.measured.words(), e.aim, e.reached) for e in evaluation.goals)
+    yield from _table(("what", "measured", "goal", "reached"), rows)
 
 
 def _trained(split: str) -> bool:
