@@ -123,9 +123,14 @@ def _classes(evaluation: Evaluation) -> Iterator[str]:
         ("group", *(f"F1 {name}" for name in CLASSES), *(f"recall {name}" for name in CLASSES)),
         ((e.group, *_three(e.f1), *_three(e.recall)) for e in evaluation.classes),
     )
-    for each in evaluation.classes[:2]:
+    for each in _main(evaluation):
         yield from ("", f"Confusion, {each.group}:", "")
         yield from _confusion(each)
+
+
+def _main(evaluation: Evaluation) -> tuple[ClassFigures, ...]:
+    """All adults, with and without text-mined labels."""
+    return tuple(each for each in evaluation.classes if each.group.startswith("all "))
 
 
 def _areas(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
@@ -304,7 +309,7 @@ def summary(evaluation: Evaluation) -> str:
     lines += [
         f"{each.group}: AUC macro {each.auc_macro.words()}, COVID-19 {each.auc.covid19.words()}, "
         f"accuracy {each.accuracy.words()}, {each.unanswered} of {each.films} not analyzed"
-        for each in evaluation.classes[:2]
+        for each in _main(evaluation)
     ]
     lines += [
         f"outline {each.convention}: Dice {each.dice.words()}, {each.films} films"
