@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -86,6 +86,9 @@ def test_no_header_makes_it_raise_anything_but_a_verdict(
         st.floats(width=64, allow_nan=True, allow_infinity=True), min_size=6, max_size=6
     )
 )
+@example(values=[0.0] * 5 + [2.2e-311])
+@example(values=[0.0] * 5 + [1e-300])
+@example(values=[-1.7e308, 1.7e308, 0.0, 1.0, 5e-324, -5e-324])
 def test_floating_point_pixels_are_shown(values):
     image = to_display(header(), np.array(values).reshape(2, 3)).image
     assert image.shape == (2, 3)

@@ -92,7 +92,8 @@ def _levels(dataset: Dataset, stored: Stored, notes: list[str]) -> _Levels:
         index = np.subtract(stored, low, dtype=np.int32)
     else:
         values = np.linspace(float(low), float(high), _LEVELS, dtype=np.float64)
-        scale = (_LEVELS - 1) / span if span > 0 else 0.0
+        # A span so small that its inverse overflows is no span.
+        scale = (_LEVELS - 1) / span if span > _LEVELS * np.finfo(np.float64).tiny else 0.0
         index = np.rint((stored.astype(np.float64) - float(low)) * scale).astype(np.int32)
     counts = np.bincount(index.ravel(), minlength=len(values)).astype(np.int64)
     padding = _padding(dataset, values)

@@ -21,7 +21,7 @@ from covidnet_node.journal.journal import Journal
 
 log = structlog.get_logger()
 
-POLL_S = 30.0
+POLL_S = 5.0
 """How long the loop waits at most before it asks the journal by itself."""
 
 
