@@ -104,7 +104,7 @@ def write_images(folder: Path, wanted: argparse.Namespace) -> list[str]:
         image.SeriesInstanceUID = generate_uid()
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         path = folder / f"{number}.dcm"
-        image.save_as(path)
+        image.save_as(path, enforce_file_format=True)
         files.append(str(path))
     return files
 
