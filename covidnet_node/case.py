@@ -64,7 +64,6 @@ class Reason(StrEnum):
     INVALID_RESULT = "invalid_result"
     DISCARDED = "discarded"
     OUT_OF_MEMORY = "out_of_memory"
-    UNREACHABLE = "unreachable"
     CANNOT_READ = "file_cannot_be_read"
 
 

@@ -4,8 +4,6 @@ Admission, reports, heatmap, conformance statement and model card all read this 
 none of them can promise more than another.
 """
 
-from datetime import timedelta
-
 PRODUCT = "CovidNet Node"
 MANUFACTURER = "CovidNet Node project"
 
@@ -29,5 +27,3 @@ FINDINGS = {
     "pneumonia": "Findings compatible with pneumonia other than COVID-19",
     "normal": "No COVID-19 or pneumonia pattern found; other disease not assessed",
 }
-
-YEAR = timedelta(days=365.2425)

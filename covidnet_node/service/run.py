@@ -1,6 +1,6 @@
 """The life of the running node, from start to stop.
 
-Start: journal, what an earlier life left behind, DICOM port, HTTP, delivery, workers. C-ECHO
+Start: journal, what an earlier life left behind, DICOM port, delivery, workers, HTTP. C-ECHO
 answers before any network has loaded. Stop: the other way round: no new images, finish or
 release what is in hand, close.
 """
