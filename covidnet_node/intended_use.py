@@ -1,7 +1,7 @@
 """What the node is for, said once.
 
-Admission, reports, heatmap, conformance statement and model card all read this page, so that
-none of them can promise more than another.
+Admission, reports, heatmap, status page and evaluation all read this page, so that none of them
+can promise more than another.
 """
 
 PRODUCT = "CovidNet Node"

@@ -82,15 +82,17 @@ def test_hostile_text_is_recorded_not_raised(desk, name):
     refusal = Admission(False, Reason.BAD_UID, name)
     case = desk.journal.refuse(new_case_id(NOW), bad, refusal, NOW)
     assert len(case.received.key.sop_uid) <= 64
-    desk.journal.count_rejection(name, name, "context", name, NOW)
-    desk.journal.count_rejection(name, name, "context", name, NOW)
+    desk.journal.count_rejections(name, name, [("context", name)], NOW)
+    desk.journal.count_rejections(name, name, [("context", name)], NOW)
     assert [row.count for row in desk.journal.rejections()] == [2]
 
 
 def test_rejections_and_counters_add_up(desk):
     for minutes in range(3):
-        desk.journal.count_rejection("CT1", "10.0.0.1", "context", "1.2", NOW + minutes * MINUTE)
-    desk.journal.count_rejection("CT1", "10.0.0.1", "association", "", NOW)
+        desk.journal.count_rejections(
+            "CT1", "10.0.0.1", [("context", "1.2")], NOW + minutes * MINUTE
+        )
+    desk.journal.count_rejections("CT1", "10.0.0.1", [("association", "")], NOW)
     desk.journal.count("own results", NOW)
     desk.journal.count("own results", NOW, by=4)
     latest, other = desk.journal.rejections()
@@ -103,7 +105,7 @@ def test_a_stranger_with_many_names_does_not_fill_the_table(desk, monkeypatch):
     monkeypatch.setattr("covidnet_node.journal.reception.MOST_REJECTIONS", 3)
     assert MOST_REJECTIONS > 3
     for number in range(10):
-        desk.journal.count_rejection(f"AE{number}", "10.0.0.1", "association", "", NOW)
+        desk.journal.count_rejections(f"AE{number}", "10.0.0.1", [("association", "")], NOW)
     rows = desk.journal.rejections()
     assert len(rows) == 4
     assert {row.calling_ae: row.count for row in rows}[OTHERS] == 7

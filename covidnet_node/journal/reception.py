@@ -48,22 +48,13 @@ class Reception(Store):
         with self._read() as connection:
             return tuple(case_of(row) for row in connection.execute(query))
 
-    def count_rejection(
-        self, calling_ae: str, peer: str, what: str, detail: str, now: datetime
-    ) -> None:
-        """Count an association or presentation context that was turned away.
-
-        `what` is a fixed word of the caller's, `detail` e.g. the abstract syntax. Raises
-        RetryLater.
-        """
-        self.count_rejections(calling_ae, peer, [(what, detail)], now)
-
     def count_rejections(
         self, calling_ae: str, peer: str, kinds: Sequence[tuple[str, str]], now: datetime
     ) -> None:
-        """Count (what, detail) of one association in one transaction. Raises RetryLater.
+        """Count what was turned away of one association, in one transaction. Raises RetryLater.
 
-        Some senders propose a hundred contexts each time; a commit for each would hold them up.
+        `kinds` are pairs of a fixed word of the caller's and e.g. the abstract syntax. Some senders
+        propose a hundred contexts each time; a commit for each would hold them up.
         """
         with self._write() as connection:
             for what, detail in kinds:
