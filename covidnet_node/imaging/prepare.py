@@ -38,6 +38,8 @@ class Crop:
 
     image: NDArray[np.float32]
     """(side, side), 0 to 1, larger is brighter on the display; 0.5 where the outside was."""
+    lungs: NDArray[np.bool_]
+    """(side, side): the outline that was given."""
     inside: NDArray[np.bool_]
     """(side, side): the dilated lungs, all that was kept."""
     box: Box
@@ -104,6 +106,7 @@ def crop_lungs(display: NDArray[np.uint8], lungs: NDArray[np.bool_], recipe: Cro
     inside = _cut(lungs.astype(np.uint8) * 255, box, recipe.side) >= 128
     if not inside.any():
         inside = np.ones_like(inside)
+    outline = inside
     inverted = _looks_inverted(gray, inside)
     if inverted:
         gray = 255.0 - gray
@@ -115,7 +118,7 @@ def crop_lungs(display: NDArray[np.uint8], lungs: NDArray[np.bool_], recipe: Cro
     scaled = np.interp(gray, anchors, (0.0, 0.5, 1.0)).astype(np.float32)
     inside = dilate(inside, recipe.dilation * recipe.side)
     scaled[~inside] = 0.5
-    return Crop(scaled, inside, box, (display.shape[0], display.shape[1]), inverted)
+    return Crop(scaled, outline, inside, box, (display.shape[0], display.shape[1]), inverted)
 
 
 def lung_box(lungs: NDArray[np.bool_], margin: float) -> Box:

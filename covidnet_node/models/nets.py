@@ -4,25 +4,62 @@ Built empty: weights come from a verified safetensors file or from training, nev
 network. Input everywhere: (batch, 1, side, side) float, about -2 to 2, zero is mid-gray.
 """
 
+from collections.abc import Sequence
+
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 
 from covidnet_node.intended_use import CLASSES
 
 GRAY_MEAN, GRAY_STD = 0.5, 0.25
 """Of the prepared images: the crops' median is 0.5 by construction."""
 
+WIDTH = 160
+"""Of a classifier's last maps."""
+
 LUNG_FIELD, LUNG_AND_HEART = 0, 1
 """The segmenter's channels: one per outline convention. The node means the lung field."""
 
 
-class Classifier(nn.Module):
-    """A torchvision trunk, average pooling and one linear layer.
+class Pyramid(nn.Module):
+    """A torchvision trunk whose deeper stages are brought back to one eighth of the input's side.
 
-    `trunk` ends at one sixteenth of the input's side, not at the usual thirty-second, so that
-    Grad-CAM can tell one lung zone from another.
+    Every stage's output is projected to the same width and added at the resolution of the first
+    (Lin et al. 2017, feature pyramids), so that the map tells one lung zone from another and
+    still knows what the deep stages know.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.laterals = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, WIDTH, 1, bias=False), nn.BatchNorm2d(WIDTH))
+            for width in widths
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, 1, side, side) to (batch, WIDTH, side / 8, side / 8), not negative."""
+        merged: Tensor | None = None
+        maps = images
+        for stage, lateral in zip(self.stages, self.laterals, strict=True):
+            maps = stage(maps)
+            seen = lateral(maps)
+            if merged is None:
+                merged = seen
+            else:
+                merged = merged + functional.interpolate(seen, merged.shape[-2:], mode="bilinear")
+        if merged is None:
+            raise ValueError("a pyramid has at least one stage")
+        return functional.relu(merged)
+
+
+class Classifier(nn.Module):
+    """A trunk that keeps its place in the image, average pooling and one linear layer.
+
+    The logit of a class is therefore a sum over places: `evidence` tells each place's part.
     """
 
     def __init__(self, trunk: nn.Module, width: int, classes: int) -> None:
@@ -41,10 +78,23 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.dropout(self.pooled(images)))
         return logits
 
+    def with_evidence(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and what every place gives to them: (batch, classes, side / 8, side / 8).
+
+        The mean over the places plus the head's bias is the logit (without dropout); its positive
+        part is Grad-CAM for this kind of network (Selvaraju et al. 2017, appendix A).
+        """
+        maps: Tensor = self.trunk(images)
+        logits: Tensor = self.head(self.dropout(maps.mean(dim=(2, 3))))
+        return logits, functional.conv2d(maps, self.head.weight[:, :, None, None])
+
 
 def build_segmenter(architecture: str) -> nn.Module:
     """An empty U-Net with two output channels; raises KeyError for an unknown name."""
-    encoder = {"unet-mobilenetv3_small": "tu-mobilenetv3_small_100"}[architecture]
+    encoder = {
+        "unet-mobilenetv3_small": "tu-mobilenetv3_small_100",
+        "unet-regnety_002": "tu-regnety_002",
+    }[architecture]
     network: nn.Module = smp.Unet(
         encoder,
         encoder_weights=None,
@@ -57,9 +107,12 @@ def build_segmenter(architecture: str) -> nn.Module:
 
 def build_classifier(architecture: str, classes: int = len(CLASSES)) -> Classifier:
     """An empty classifier; raises KeyError for an unknown name."""
-    trunk, width = {"mobilenet_v3_small": _mobilenet, "shufflenet_v2_x1_0": _shufflenet}[
-        architecture
-    ]()
+    trunk, width = {
+        "mobilenet_v3_small": _mobilenet_small,
+        "shufflenet_v2_x1_0": _shufflenet,
+        "mobilenet_v3_large": _mobilenet_large,
+        "regnet_y_400mf": _regnet,
+    }[architecture]()
     return Classifier(trunk, width, classes)
 
 
@@ -73,7 +126,7 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device).to(memory_format=torch.channels_last).eval()
 
 
-def _mobilenet() -> tuple[nn.Module, int]:
+def _mobilenet_small() -> tuple[nn.Module, int]:
     network = torchvision.models.mobilenet_v3_small(weights=None, dilated=True, reduced_tail=True)
     trunk = network.features
     trunk[0][0] = _one_channel(trunk[0][0])
@@ -99,6 +152,29 @@ def _shufflenet() -> tuple[nn.Module, int]:
         network.conv5,
     )
     return trunk, network.conv5[0].out_channels
+
+
+def _mobilenet_large() -> tuple[nn.Module, int]:
+    """Stages end at 1/8, 1/16 and, dilated instead of strided, 1/16."""
+    network = torchvision.models.mobilenet_v3_large(weights=None, dilated=True, reduced_tail=True)
+    features = network.features
+    features[0][0] = _one_channel(features[0][0])
+    for layer in features.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            # torchvision's 0.01 is for runs of weeks: after a few hundred steps the running
+            # statistics are still the initial ones, and in eval mode every film looks the same.
+            layer.momentum = 0.1
+    stages = [features[:7], features[7:13], features[13:]]
+    return Pyramid(stages, [stage[-1].out_channels for stage in stages]), WIDTH
+
+
+def _regnet() -> tuple[nn.Module, int]:
+    """Stages end at 1/8, 1/16 and 1/32."""
+    network = torchvision.models.regnet_y_400mf(weights=None)
+    network.stem[0] = _one_channel(network.stem[0])
+    blocks = network.trunk_output
+    first = nn.Sequential(network.stem, blocks.block1, blocks.block2)
+    return Pyramid([first, blocks.block3, blocks.block4], (104, 208, 440)), WIDTH
 
 
 def _one_channel(first: nn.Conv2d) -> nn.Conv2d:

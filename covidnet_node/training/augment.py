@@ -19,7 +19,9 @@ def move(stack: Tensor, strength: float, generator: Generator) -> Tensor:
     angle = _between(count, math.radians(15) * strength, generator)
     scale = torch.exp(_between(count, 0.2 * strength, generator))
     stretch = torch.exp(_between(count, 0.1 * strength, generator))
-    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    mirror = torch.where(
+        torch.rand(count, generator=generator, device=generator.device) < 0.5, -1.0, 1.0
+    )
     shift = _between(2 * count, 0.16 * strength, generator).view(count, 2)
     cos, sin = torch.cos(angle), torch.sin(angle)
     theta = torch.stack(
@@ -42,40 +44,100 @@ def regrade(images: Tensor, generator: Generator) -> Tensor:
     graded = (images.clamp(0, 1) ** gamma - 0.5) * gain + 0.5 + offset
     soft = functional.avg_pool2d(graded, 3, 1, 1, count_include_pad=False)
     sharpness = _between(count, 1.0, generator).view(-1, 1, 1, 1)
-    noise = torch.randn(images.shape, generator=generator)
-    noisy = torch.rand(count, generator=generator).view(-1, 1, 1, 1) * 0.04 * noise
+    noise = torch.randn(images.shape, generator=generator, device=generator.device)
+    noisy = (
+        torch.rand(count, generator=generator, device=generator.device).view(-1, 1, 1, 1)
+        * 0.04
+        * noise
+    )
     return (soft + (graded - soft) * (1.0 + sharpness) + noisy).clamp(0, 1)
 
 
-def retake(images: Tensor, inside: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+def retake(images: Tensor, masks: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Prepared squares as if taken once more: moved, regraded, the outside put back to mid-gray.
 
-    Takes uint8 (batch, 1, side, side), `inside` 0 or 255; returns images, 0 to 1, and where they
-    are inside, boolean.
+    Takes uint8 (batch, 1, side, side) and masks (batch, 2, side, side), 0 or 255: what is inside
+    and what is lung. Returns images, 0 to 1, and both masks, boolean, moved along.
     """
-    stack = move(torch.cat([images, inside], 1).float() / 255, 0.7, generator)
-    within = stack[:, 1:] > 0.5
-    return torch.where(within, regrade(stack[:, :1], generator), 0.5), within
+    stack = move(torch.cat([images, masks], 1).float() / 255, 0.7, generator)
+    inside, lungs = (stack[:, [channel]] > 0.5 for channel in (1, 2))
+    return torch.where(inside, regrade(stack[:, :1], generator), 0.5), inside, lungs
+
+
+def restyle(images: Tensor, share: float, generator: Generator) -> Tensor:
+    """Give some images a part of another one's amplitude spectrum, their own phase kept.
+
+    What tells scanner, processing and compression apart lies mostly in the amplitudes, what
+    lies where in the phases (Xu et al. 2021, Fourier-based domain generalization).
+    """
+    count = len(images)
+    spectrum = torch.fft.rfft2(images)
+    amplitude, other = (
+        spectrum.abs(),
+        torch.randperm(count, generator=generator, device=images.device),
+    )
+    chosen = torch.rand(count, generator=generator, device=images.device) < share
+    mix = torch.rand(count, generator=generator, device=images.device) * chosen
+    part = mix.view(-1, 1, 1, 1)
+    mixed = torch.polar(amplitude + part * (amplitude[other] - amplitude), spectrum.angle())
+    restyled: Tensor = torch.fft.irfft2(mixed, s=images.shape[-2:])
+    return restyled.clamp(0, 1)
+
+
+def coarsen(images: Tensor, share: float, generator: Generator) -> Tensor:
+    """Take away resolution, down to two fifths: public sets differ in it and would be known by it.
+
+    One factor for the whole batch, for a share of the batches.
+    """
+    draw = torch.rand(2, generator=generator, device=images.device).tolist()
+    if draw[0] >= share:
+        return images
+    side = max(1, round(images.shape[-1] * (0.4 + 0.5 * draw[1])))
+    small = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return functional.interpolate(small, images.shape[-2:], mode="bilinear")
+
+
+def roughen(inside: Tensor, generator: Generator) -> Tensor:
+    """Another outline of the same lungs, wider here and narrower there; boolean as it came.
+
+    The shape of what was cut out tells size and position of the heart, and the segmenter's
+    troubles with a source, more than what the lungs show.
+    """
+    count, _, rows, columns = inside.shape
+    soft = functional.avg_pool2d(inside.float(), 13, 1, 6, count_include_pad=False)
+    level = 0.5 + _between(count, 0.2, generator).view(-1, 1, 1, 1)
+    coarse = torch.rand(count, 1, 6, 6, generator=generator, device=inside.device) - 0.5
+    waves = functional.interpolate(coarse, (rows, columns), mode="bicubic")
+    return soft > (level + 0.5 * waves).clamp(0.15, 0.95)
 
 
 def invert_some(images: Tensor, share: float, generator: Generator) -> Tensor:
     """A wrong photometric interpretation: dark and bright exchanged."""
-    chosen = torch.rand(len(images), generator=generator).view(-1, 1, 1, 1) < share
+    chosen = (
+        torch.rand(len(images), generator=generator, device=generator.device).view(-1, 1, 1, 1)
+        < share
+    )
     return torch.where(chosen, 1.0 - images, images)
 
 
 def cover(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Clouds over the lungs, devices and letters: the outline must be found all the same."""
     side = images.shape[-1]
-    axis = torch.linspace(-1, 1, side)
+    axis = torch.linspace(-1, 1, side, device=images.device)
     rows, columns = axis.view(1, 1, side, 1), axis.view(1, 1, 1, side)
     covered = images
     for _ in range(2):
         place = _between(2 * len(images), 0.7, generator).view(2, -1, 1, 1, 1)
-        width = 0.1 + 0.35 * torch.rand(2, len(images), 1, 1, 1, generator=generator)
+        width = 0.1 + 0.35 * torch.rand(
+            2, len(images), 1, 1, 1, generator=generator, device=generator.device
+        )
         distance = ((rows - place[0]) / width[0]) ** 2 + ((columns - place[1]) / width[1]) ** 2
-        cloud = torch.exp(-distance) * torch.rand(len(images), 1, 1, 1, generator=generator)
-        cloud = cloud * (torch.rand(len(images), 1, 1, 1, generator=generator) < share)
+        cloud = torch.exp(-distance) * torch.rand(
+            len(images), 1, 1, 1, generator=generator, device=generator.device
+        )
+        cloud = cloud * (
+            torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device) < share
+        )
         covered = covered + (0.85 - covered) * cloud
     return _letters(covered, share, generator)
 
@@ -83,15 +145,19 @@ def cover(images: Tensor, share: float, generator: Generator) -> Tensor:
 def _letters(images: Tensor, share: float, generator: Generator) -> Tensor:
     """One bright or dark block per chosen image, as markers and collimator edges are."""
     side = images.shape[-1]
-    axis = torch.linspace(-1, 1, side)
+    axis = torch.linspace(-1, 1, side, device=images.device)
     rows, columns = axis.view(1, 1, side, 1), axis.view(1, 1, 1, side)
     place = _between(2 * len(images), 1.0, generator).view(2, -1, 1, 1, 1)
-    half = 0.02 + 0.15 * torch.rand(2, len(images), 1, 1, 1, generator=generator) ** 2
+    half = (
+        0.02
+        + 0.15
+        * torch.rand(2, len(images), 1, 1, 1, generator=generator, device=generator.device) ** 2
+    )
     block = ((rows - place[0]).abs() < half[0]) & ((columns - place[1]).abs() < half[1])
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < share
-    gray = torch.rand(len(images), 1, 1, 1, generator=generator).round()
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device) < share
+    gray = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device).round()
     return torch.where(block & chosen, gray, images)
 
 
 def _between(count: int, limit: float, generator: Generator) -> Tensor:
-    return (torch.rand(count, generator=generator) * 2 - 1) * limit
+    return (torch.rand(count, generator=generator, device=generator.device) * 2 - 1) * limit

@@ -3,7 +3,9 @@
 Member A learns pneumonia on whole films, member B on lung crops, from the trunk that
 selfsupervise.py has taught, if it has; the children's set goes no further. Both are then
 fine-tuned on lung crops of adults. Every epoch draws labels alike and, within a label, sources
-alike, so that knowing the hospital helps less.
+alike, so that knowing the hospital helps less; style, resolution and outline are varied beyond
+what a source shows. Evidence beside the lungs is charged for, so that a heatmap shows lungs because
+the network learned to use them, not because the rest was cut off the map.
 """
 
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from covidnet_node.training.dataset import (
     for_classes,
     for_pretraining,
 )
-from covidnet_node.training.loop import Batch, Task, fit
+from covidnet_node.training.loop import Batch, Task, fit, training_device
 from covidnet_node.training.recipe import Recipe, Stage
 
 TRUNK = "trunk."
@@ -35,6 +37,9 @@ HISTORY = "history.txt"
 
 PNEUMONIA = {"pneumonia": 0, "normal": 1}
 
+OUTSIDE_COST = 0.5
+"""Of evidence beside the lungs: all of it there costs this much cross-entropy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
@@ -42,8 +47,8 @@ class Pictures:
 
     images: Tensor
     """(n, 1, side, side) uint8"""
-    inside: Tensor
-    """(n, 1, side, side) uint8, 0 or 255: what is not outside the lungs."""
+    masks: Tensor
+    """(n, 2, side, side) uint8, 0 or 255: what is not outside the lungs, and the lungs."""
     labels: Tensor
     weights: Tensor
     """How often each is drawn; sums to 1."""
@@ -129,7 +134,7 @@ def _fit(
     torch.set_num_threads(recipe.threads)
     task = Task(
         name=folder.name,
-        network=network,
+        network=network.to(training_device()),
         batches=lambda epoch: _batches(train, stage.batch, recipe.seed + epoch),
         steps=max(1, len(train.labels) // stage.batch),
         loss=_loss,
@@ -142,29 +147,51 @@ def _pictures(
     films: tuple[Film, ...], crops: Crops, labels: dict[str, int], *, whole: bool
 ) -> Pictures:
     """The films that have a plausible crop."""
-    found = squares(films, crops, whole=whole)
+    place = training_device()
+    found = squares(films, crops, place, whole=whole)
     return Pictures(
         found.images,
-        found.inside,
-        torch.tensor([labels[film.label] for film in found.films]),
-        torch.from_numpy(balanced_weights(found.films)),
+        found.masks,
+        torch.tensor([labels[film.label] for film in found.films], device=place),
+        torch.from_numpy(balanced_weights(found.films)).to(place),
     )
 
 
 def _batches(pictures: Pictures, size: int, seed: int) -> Iterator[Batch]:
-    """One epoch: drawn by weight, every film taken once more."""
-    generator = Generator().manual_seed(seed)
+    """One epoch: drawn by weight, every film taken once more by another scanner."""
+    generator = Generator(pictures.images.device).manual_seed(seed)
     count = max(size, len(pictures.labels) // size * size)
     drawn = torch.multinomial(pictures.weights, count, replacement=True, generator=generator)
-    for start in range(0, count, size):
-        chosen = drawn[start : start + size]
-        images, _ = augment.retake(pictures.images[chosen], pictures.inside[chosen], generator)
-        yield images, pictures.labels[chosen]
+    for chosen in torch.split(drawn, size):
+        images, inside, lungs = augment.retake(
+            pictures.images[chosen], pictures.masks[chosen], generator
+        )
+        images = augment.restyle(images, 0.5, generator)
+        images = augment.coarsen(images, 0.5, generator)
+        if not bool(inside.all()):
+            inside = augment.roughen(inside, generator)
+        yield torch.where(inside, images, 0.5), lungs, pictures.labels[chosen]
 
 
 def _loss(network: nn.Module, batch: Batch) -> Tensor:
-    images, labels = batch
-    return functional.cross_entropy(network(normalize(images)), labels, label_smoothing=0.05)
+    """Cross-entropy, and the share of the evidence that lies beside the lungs."""
+    if not isinstance(network, Classifier):
+        raise TypeError("only a classifier tells where its evidence lies")
+    images, lungs, labels = batch
+    logits, evidence = network.with_evidence(normalize(images))
+    entropy = functional.cross_entropy(logits, labels, label_smoothing=0.05)
+    return entropy + OUTSIDE_COST * share_outside(evidence, lungs)
+
+
+def share_outside(evidence: Tensor, lungs: Tensor) -> Tensor:
+    """Mean share of the evidence, for or against any class, beside the lungs; 0 to 1.
+
+    `evidence` is (batch, classes, rows, columns), `lungs` (batch, 1, side, side) boolean.
+    """
+    within = functional.interpolate(lungs.float(), evidence.shape[-2:], mode="area")
+    amount = evidence.abs()
+    beside = (amount * (1.0 - within)).sum((2, 3))
+    return (beside / amount.sum((2, 3)).clamp(min=1e-6)).mean()
 
 
 def _score(network: nn.Module, pictures: Pictures) -> float:

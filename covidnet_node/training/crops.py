@@ -5,6 +5,7 @@ Films whose lungs are implausible are left out: the node would not classify them
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from covidnet_node.training.dataset import Film, Folder, Split
 from covidnet_node.training.recipe import Recipe
 
 FILE = "crops.npz"
+STACKS = ("lungs", "inside", "outline", "whole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,9 @@ class Crops:
     lungs: NDArray[np.uint8]
     """(n, side, side): lung crops, everything outside at mid-gray."""
     inside: NDArray[np.bool_]
-    """(n, side, side): what is not outside."""
+    """(n, side, side): what is not outside: the outline, grown."""
+    outline: NDArray[np.bool_]
+    """(n, side, side): the lungs themselves."""
     whole: NDArray[np.uint8]
     """(n, side, side): the uncropped films."""
 
@@ -42,8 +46,8 @@ class Squares:
     films: tuple[Film, ...]
     images: Tensor
     """(n, 1, side, side) uint8"""
-    inside: Tensor
-    """(n, 1, side, side) uint8, 0 or 255: what may be looked at."""
+    masks: Tensor
+    """(n, 2, side, side) uint8, 0 or 255: what may be looked at, and what is lung."""
 
 
 def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
@@ -54,7 +58,8 @@ def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
     network.load_state_dict(state)
     to_device(network, torch.device("cpu"))
     side = recipe.crop.side
-    ids, lungs, inside, whole = [], [], [], []
+    ids: list[str] = []
+    stacks: dict[str, list[NDArray[Any]]] = {name: [] for name in STACKS}
     for film in track([f for f in data.films if f.split is not Split.NONE], "crops"):
         display = data.display(film)
         square = segmenter_input(display, recipe.segmenter.side)
@@ -64,39 +69,36 @@ def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
             continue
         crop = crop_lungs(display, mask_to_source(found.mask, display.shape), recipe.crop)
         ids.append(f"{film.source}/{film.id}")
-        lungs.append(np.round(crop.image * 255).astype(np.uint8))
-        inside.append(crop.inside)
-        whole.append(np.round(segmenter_input(display, side) * 255).astype(np.uint8))
-    crops = Crops(tuple(ids), np.stack(lungs), np.stack(inside), np.stack(whole))
-    np.savez(
-        runs / FILE, ids=np.array(ids), lungs=crops.lungs, inside=crops.inside, whole=crops.whole
-    )
+        stacks["lungs"].append(np.round(crop.image * 255).astype(np.uint8))
+        stacks["inside"].append(crop.inside)
+        stacks["outline"].append(crop.lungs)
+        square = segmenter_input(display, side)
+        stacks["whole"].append(np.round(square * 255).astype(np.uint8))
+    crops = Crops(tuple(ids), **{name: np.stack(stack) for name, stack in stacks.items()})
+    np.savez(runs / FILE, ids=np.array(ids), **{name: getattr(crops, name) for name in STACKS})
     return crops
 
 
 def load_crops(runs: Path) -> Crops:
     """Read what cut_crops wrote."""
     with np.load(runs / FILE) as saved:
-        return Crops(
-            tuple(str(name) for name in saved["ids"]),
-            saved["lungs"],
-            saved["inside"],
-            saved["whole"],
-        )
+        ids = tuple(str(name) for name in saved["ids"])
+        return Crops(ids, **{name: saved[name] for name in STACKS})
 
 
-def squares(films: tuple[Film, ...], crops: Crops, *, whole: bool) -> Squares:
+def squares(films: tuple[Film, ...], crops: Crops, place: torch.device, *, whole: bool) -> Squares:
     """The films that have a plausible crop: uncropped, where all is inside, or the lung crops."""
     rows = {name: row for row, name in enumerate(crops.ids)}
     kept = tuple(film for film in films if f"{film.source}/{film.id}" in rows)
     chosen = [rows[f"{film.source}/{film.id}"] for film in kept]
-    inside: NDArray[np.bool_] = crops.inside[chosen]
+    masks: NDArray[np.bool_] = np.stack([crops.inside[chosen], crops.outline[chosen]], axis=1)
     if whole:
-        inside = np.ones_like(inside)
+        masks = np.ones_like(masks)
+    pictures = (crops.whole if whole else crops.lungs)[chosen]
     return Squares(
         kept,
-        torch.from_numpy((crops.whole if whole else crops.lungs)[chosen]).unsqueeze(1),
-        torch.from_numpy(inside.astype(np.uint8) * 255).unsqueeze(1),
+        torch.from_numpy(pictures).unsqueeze(1).to(place),
+        torch.from_numpy(masks.astype(np.uint8) * 255).to(place),
     )
 
 

@@ -21,7 +21,7 @@ from covidnet_node.imaging.prepare import segmenter_input
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_segmenter, normalize
 from covidnet_node.training import augment
 from covidnet_node.training.dataset import Film, Folder, Split, with_masks
-from covidnet_node.training.loop import Batch, Task, fit
+from covidnet_node.training.loop import Batch, Task, fit, training_device
 from covidnet_node.training.recipe import Recipe
 
 CHANNEL = {"lung-field": LUNG_FIELD, "lung+heart": LUNG_AND_HEART}
@@ -32,10 +32,13 @@ def train_segmenter(data: Folder, runs: Path, minutes: float, recipe: Recipe) ->
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     side, stage = recipe.segmenter.side, recipe.segmenter.stage
-    train, val = (_load(data, with_masks(data, split), side) for split in (Split.TRAIN, Split.VAL))
+    place = training_device()
+    train, val = (
+        _load(data, with_masks(data, split), side, place) for split in (Split.TRAIN, Split.VAL)
+    )
     task = Task(
         name="segmenter",
-        network=build_segmenter(recipe.segmenter.architecture),
+        network=build_segmenter(recipe.segmenter.architecture).to(place),
         batches=lambda epoch: _batches(train, stage.batch, recipe.seed + epoch),
         steps=max(1, len(train[0]) // stage.batch),
         loss=segmentation_loss,
@@ -76,14 +79,14 @@ def dice_per_style(network: nn.Module, films: Batch) -> tuple[float, ...]:
     return tuple(float(np.mean(found[style])) for style in sorted(found))
 
 
-def _load(data: Folder, films: tuple[Film, ...], side: int) -> Batch:
+def _load(data: Folder, films: tuple[Film, ...], side: int, place: torch.device) -> Batch:
     """Images and masks (n, 1, side, side) as uint8, and each film's channel."""
     images = [np.round(segmenter_input(data.display(film), side) * 255) for film in films]
     masks = [_square(data.mask(film), side) for film in films]
     return (
-        torch.from_numpy(np.stack(images).astype(np.uint8)).unsqueeze(1),
-        torch.from_numpy(np.stack(masks)).unsqueeze(1),
-        torch.tensor([CHANNEL[film.mask_style] for film in films]),
+        torch.from_numpy(np.stack(images).astype(np.uint8)).unsqueeze(1).to(place),
+        torch.from_numpy(np.stack(masks)).unsqueeze(1).to(place),
+        torch.tensor([CHANNEL[film.mask_style] for film in films], device=place),
     )
 
 
@@ -94,9 +97,9 @@ def _square(mask: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
 
 def _batches(films: Batch, size: int, seed: int) -> Iterator[Batch]:
     """One epoch, shuffled and changed beyond what films of one source show."""
-    generator = Generator().manual_seed(seed)
     images, masks, styles = films
-    order = torch.randperm(len(images), generator=generator)
+    generator = Generator(images.device).manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator, device=images.device)
     for start in range(0, max(1, len(order) // size) * size, size):
         chosen = order[start : start + size]
         stack = torch.cat([images[chosen], masks[chosen]], 1).float() / 255

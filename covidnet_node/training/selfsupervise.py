@@ -18,11 +18,11 @@ from covidnet_node.models.nets import build_classifier, normalize
 from covidnet_node.training import augment
 from covidnet_node.training.crops import Squares, load_crops, squares
 from covidnet_node.training.dataset import Folder, for_selfsupervision
-from covidnet_node.training.loop import Batch, Task, fit
+from covidnet_node.training.loop import Batch, Task, fit, training_device
 from covidnet_node.training.recipe import MaskingRecipe, Recipe
 
-GRAIN = 16
-"""The trunk's maps are one sixteenth of the square's side."""
+GRAIN = 8
+"""The trunk's maps are one eighth of the square's side."""
 
 PROBE = 256
 """Films scored after each epoch, picked once by the seed."""
@@ -62,14 +62,15 @@ def selfsupervise_member(
     torch.set_num_threads(recipe.threads)
     member, masking = recipe.member(name), recipe.selfsupervise
     whole = member.pretrained_on == "whole"
-    shown = squares(for_selfsupervision(data), load_crops(runs), whole=whole)
+    place = training_device()
+    shown = squares(for_selfsupervision(data), load_crops(runs), place, whole=whole)
     count, size = len(shown.films), masking.stage.batch
     probe = _probe(shown, masking, recipe.seed)
     torch.manual_seed(recipe.seed)
     folder = runs / f"selfsupervise-{name}"
     task = Task(
         name=folder.name,
-        network=Autoencoder(member.architecture),
+        network=Autoencoder(member.architecture).to(place),
         batches=lambda epoch: _batches(shown, range(count), masking, recipe.seed + epoch),
         steps=-(-count // size),
         loss=restoring_loss,
@@ -90,12 +91,12 @@ def spoil(
     count, _, rows, columns = images.shape
     down, across = -(-rows // masking.patch), -(-columns // masking.patch)
     masked = max(1, round(masking.mask_share * down * across))
-    lots = torch.rand(count, down * across, generator=generator)
+    lots = torch.rand(count, down * across, generator=generator, device=images.device)
     patches = torch.zeros_like(lots).scatter_(1, lots.topk(masked).indices, 1.0)
     grid = patches.view(count, 1, down, across)
     pixels = functional.interpolate(grid, scale_factor=masking.patch)[..., :rows, :columns]
     hidden = (pixels > 0.5) & inside
-    noise = masking.noise * torch.randn(images.shape, generator=generator)
+    noise = masking.noise * torch.randn(images.shape, generator=generator, device=images.device)
     noisy = torch.where(inside, images + noise, images).clamp(0, 1)
     return torch.where(hidden, 0.5, noisy), hidden
 
@@ -130,8 +131,10 @@ def _batches(
     shown: Squares, rows: range | list[int], masking: MaskingRecipe, seed: int
 ) -> Iterator[Batch]:
     """Every film of `rows` once, in a new order, pose and mask: spoiled, masked pixels, whole."""
-    generator = Generator().manual_seed(seed)
-    order = torch.tensor(rows)[torch.randperm(len(rows), generator=generator)]
+    generator = Generator(shown.images.device).manual_seed(seed)
+    place = generator.device
+    shuffled = torch.randperm(len(rows), generator=generator, device=place)
+    order = torch.tensor(rows, device=place)[shuffled]
     for chosen in torch.split(order, masking.stage.batch):
-        images, inside = augment.retake(shown.images[chosen], shown.inside[chosen], generator)
+        images, inside, _ = augment.retake(shown.images[chosen], shown.masks[chosen], generator)
         yield *spoil(images, inside, masking, generator), images
