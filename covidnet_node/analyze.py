@@ -146,8 +146,10 @@ def _doubt(answer: Classification, manifest: Manifest) -> tuple[Reason | None, s
     if answer.disagreement > ensemble.most_disagreement:
         words = f"disagreement {answer.disagreement:.2f}, limit {ensemble.most_disagreement:.2f}"
         return Reason.MEMBERS_DISAGREE, words
-    if answer.confidence < ensemble.least_confidence:
-        words = f"top class {answer.confidence:.2f}, needed {ensemble.least_confidence:.2f}"
+    called = answer.probabilities.called(ensemble.covid19_threshold)
+    confidence = answer.probabilities.of(called)
+    if confidence < ensemble.least_confidence:
+        words = f"{called} {confidence:.2f}, needed {ensemble.least_confidence:.2f}"
         return Reason.LOW_CONFIDENCE, words
     return None, ""
 

@@ -26,11 +26,6 @@ class Classification:
     out_of_distribution: float
     """Share of validation images that are nearer to the training data, 0 to 1."""
 
-    @property
-    def confidence(self) -> float:
-        """Probability of the most probable class."""
-        return float(vector(self.probabilities).max())
-
 
 def classify(
     networks: Networks, crops: Sequence[NDArray[np.float32]]

@@ -91,7 +91,7 @@ class EnsembleEntry:
     """Divides every member's logits before softmax."""
     covid19_threshold: float
     least_confidence: float
-    """Below this probability of the top class there is no conclusion."""
+    """Below this probability of the called class there is no conclusion."""
     most_disagreement: float
     """Half the L1 distance between members above which there is no conclusion."""
     calibration: str
