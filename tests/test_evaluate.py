@@ -194,6 +194,10 @@ def folder(tmp_path_factory):
             if row[6] == "1":
                 mask = Image.fromarray(lungs.astype(np.uint8) * 255)
                 mask.save(path / "masks" / row[1] / f"{row[0]}.png")
+                if row[1] == "cohen":
+                    other = path / "masks_alt" / "cohen" / f"{row[0]}.png"
+                    other.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(np.roll(lungs, 2, 1).astype(np.uint8) * 255).save(other)
     return path
 
 
@@ -255,7 +259,10 @@ def test_every_figure_is_there(measured):
     for figure in ("accuracy", "balanced_accuracy", "f1_macro", "sensitivity", "specificity"):
         assert 0.0 <= first[figure]["low"] <= first[figure]["value"] <= first[figure]["high"] <= 1
     assert {each["convention"] for each in told["lungs"]} == {"lung-field", "lung+heart"}
-    assert {each["what"] for each in told["lungs"]} == {"channel", "shipped"}
+    assert {each["what"] for each in told["lungs"]} == {"channel", "shipped", "annotators"}
+    second = next(each for each in told["lungs"] if each["what"] == "annotators")
+    assert second["convention"] == "lung+heart"
+    assert 0.8 < second["dice"]["value"] < 1.0
     assert told["lungs"][0]["dice"]["value"] > 0.9
     assert told["heatmaps"][0]["with_reference"] == 6
     assert {each["test"] for each in told["shortcuts"]} == {

@@ -44,6 +44,7 @@ def seen(number, label="covid", said=(0.5, 0.3, 0.2), **more):
         lateral=False,
         image=Path("none.jpg"),
         mask=None,
+        second=None,
         mask_style="unknown",
     )
     outcome = more.get("outcome", Outcome.ANALYZED if said else Outcome.NOT_ANALYZED)

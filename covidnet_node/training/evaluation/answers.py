@@ -67,6 +67,8 @@ class Outlines:
     """The network's channel of the reference's convention, thresholded, nothing cleaned."""
     shipped: Overlap | None
     """The outline that the node used; None if it found none plausible. It means the lung field."""
+    annotators: Overlap | None = None
+    """A second annotator against the first: no network can be expected to agree much better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def answer_one(exam: Exam, networks: Networks) -> Answer:
     except NotAnalyzed as verdict:
         return _unanswered(exam, not_analyzed(verdict.reason, verdict.detail, None))
     analysis = analyze(picture, networks)
-    reference = _reference(exam, picture.display.shape)
+    reference = _reference(exam.mask, picture.display.shape)
     outlines = None
     if reference is not None:
         outlines = _outlines(exam, networks, picture.display, analysis, reference)
@@ -184,12 +186,12 @@ def _unanswered(exam: Exam, analysis: Analysis, outlines: Outlines | None = None
     )
 
 
-def _reference(exam: Exam, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """The reference outline in the film's geometry; None if there is none to read."""
-    if exam.mask is None:
+def _reference(mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """An annotator's outline in the film's geometry; None if there is none to read."""
+    if mask is None:
         return None
     try:
-        reference = open_picture(exam.mask) >= 128
+        reference = open_picture(mask) >= 128
     except NotAnalyzed:
         return None
     return mask_to_source(reference, (shape[0], shape[1]))
@@ -209,7 +211,9 @@ def _outlines(
     rough = both[CHANNEL.get(exam.mask_style, LUNG_FIELD)] >= manifest.lungs.threshold
     found = mask_to_source(rough, (display.shape[0], display.shape[1]))
     shipped = None if analysis.lungs is None else overlap(analysis.lungs, reference)
-    return Outlines(overlap(found, reference), shipped)
+    second = _reference(exam.second, display.shape)
+    annotators = None if second is None else overlap(second, reference)
+    return Outlines(overlap(found, reference), shipped, annotators)
 
 
 def _heat(
@@ -230,8 +234,9 @@ def _heat(
 
 def _digest(exam: Exam, networks: Networks, program: str) -> str:
     mask = _sha256(exam.mask) if exam.mask is not None else ""
+    second = _sha256(exam.second) if exam.second is not None else ""
     image = _sha256(exam.image) if exam.image.is_file() else ""
-    parts = (exam.key, exam.mask_style, image, mask, networks.manifest.digest, program)
+    parts = (exam.key, exam.mask_style, image, mask, second, networks.manifest.digest, program)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

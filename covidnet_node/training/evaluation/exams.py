@@ -36,6 +36,8 @@ class Exam:
     lateral: bool
     image: Path
     mask: Path | None
+    second: Path | None
+    """Another annotator's outline of the same convention, from masks_alt/."""
     mask_style: str
     """`lung-field`, `lung+heart`, or unknown."""
 
@@ -104,6 +106,7 @@ def _exam(folder: Path, manifest: Path, row: Mapping[str, str | None]) -> Exam:
     view = _cell(row, "view") or UNKNOWN
     split = _cell(row, "split").lower()
     mask = folder / "masks" / f"{key}.png"
+    second = folder / "masks_alt" / f"{key}.png"
     outlined = _cell(row, "has_mask") != "0" and mask.is_file()
     label = _cell(row, "label").lower()
     label = _SPELLINGS.get(label, label)
@@ -116,6 +119,7 @@ def _exam(folder: Path, manifest: Path, row: Mapping[str, str | None]) -> Exam:
         lateral=view.upper() in LATERAL_VIEWS or (split == Split.NONE.value and view == UNKNOWN),
         image=_picture(folder / "images", key),
         mask=mask if outlined else None,
+        second=second if outlined and second.is_file() else None,
         mask_style=_cell(row, "mask_style") or UNKNOWN,
     )
 

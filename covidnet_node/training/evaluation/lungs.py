@@ -17,7 +17,8 @@ class LungFigures:
     convention: str
     what: str
     """`channel`: the network's own, of that convention, thresholded. `shipped`: what the node
-    used, which always means the lung field, where it found plausible lungs."""
+    used, which always means the lung field, where it found plausible lungs. `annotators`: a second
+    annotator against the first, where there are two."""
     films: int
     dice: Estimate
     iou: Estimate
@@ -40,6 +41,8 @@ def lung_figures(seen: Sequence[Seen]) -> tuple[LungFigures, ...]:
         if CHANNEL.get(style, CHANNEL["lung-field"]) == CHANNEL["lung-field"]:
             shipped = [_figures(group, style, "shipped") for group in groups]
             found += [each for each in shipped if each.films]
+        annotators = _figures(groups[0], style, "annotators")
+        found += [annotators] if annotators.films else []
     return tuple(found)
 
 
@@ -67,6 +70,8 @@ def _outline(seen: Seen, what: str) -> Overlap | None:
     outlines = seen.answer.outlines
     if what == "shipped":
         return _shipped(seen)
+    if what == "annotators":
+        return outlines.annotators if outlines else None
     return outlines.channel if outlines else None
 
 
