@@ -11,7 +11,7 @@ from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_classifi
 from covidnet_node.models.networks import load_networks
 from covidnet_node.training import augment, stages
 from covidnet_node.training.calibrate import load_calibration
-from covidnet_node.training.classifier import load_member, train_member
+from covidnet_node.training.classifier import load_member, share_outside, train_member
 from covidnet_node.training.crops import load_crops
 from covidnet_node.training.dataset import (
     LABELS,
@@ -119,11 +119,70 @@ def test_augmentation_keeps_shape_and_range():
         augment.cover(images, 1.0, generator),
         augment.invert_some(images, 0.5, generator),
         augment.move(images, 1.0, generator),
+        augment.restyle(images, 1.0, generator),
+        augment.coarsen(images, 1.0, generator),
     ):
         assert changed.shape == images.shape
         assert changed.min() >= 0
         assert changed.max() <= 1
     assert torch.equal(augment.invert_some(images, 1.1, generator), 1 - images)
+
+
+def test_another_scanner_is_drawn_by_seed_and_sometimes_not_at_all():
+    images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    for change in (augment.restyle, augment.coarsen):
+        one, two, other = (
+            change(images, 1.0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        )
+        assert torch.equal(one, two)
+        assert not torch.equal(one, other)
+        assert (one - images).abs().max() > 0.01
+        same = change(images, 0.0, torch.Generator().manual_seed(1))
+        assert torch.allclose(same, images, atol=1e-5)
+
+
+def test_coarse_films_have_lost_their_finest_grain():
+    checks = (torch.arange(32) % 2).float().expand(3, 1, 32, 32)
+    coarse = augment.coarsen(checks, 1.0, torch.Generator().manual_seed(1))
+    assert coarse[..., 4:-4, 4:-4].std() < 0.5 * checks.std()
+
+
+def test_a_rough_outline_is_near_the_outline_and_drawn_by_seed():
+    inside = torch.zeros(3, 1, 64, 64, dtype=torch.bool)
+    inside[..., 16:48, 16:48] = True
+    rough, again, other = (
+        augment.roughen(inside, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert rough.shape == inside.shape
+    assert rough.dtype == torch.bool
+    assert torch.equal(rough, again)
+    assert not torch.equal(rough, other)
+    assert not torch.equal(rough, inside)
+    assert rough[..., 24:40, 24:40].all()
+    assert not rough[..., :8, :].any()
+
+
+def test_evidence_is_charged_for_where_it_lies():
+    lungs = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    lungs[..., :32] = True
+    left, right = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    left[..., :4], right[..., 4:] = 1.0, -2.0
+    assert share_outside(left, lungs) == 0.0
+    assert share_outside(right, lungs) == 1.0
+    assert share_outside(left + right, lungs) == pytest.approx(2 / 3)
+    assert share_outside(torch.zeros(2, 3, 8, 8), lungs) == 0.0
+
+
+@pytest.mark.parametrize("member", load_recipe().members, ids=lambda member: member.name)
+def test_logits_are_the_sum_of_what_the_places_say(member):
+    torch.manual_seed(1)
+    network = build_classifier(member.architecture).eval()
+    films = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        logits, evidence = network.with_evidence(films)
+        assert evidence.shape == (2, 3, 8, 8)
+        assert torch.allclose(evidence.mean((2, 3)) + network.head.bias, logits, atol=1e-5)
+        assert torch.allclose(network(films), logits, atol=1e-5)
 
 
 def test_every_stage_steps_and_leaves_its_curve(runs):
@@ -175,6 +234,63 @@ def test_the_budget_ends_a_stage_within_an_epoch(tmp_path):
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 2
 
 
+def two_pictures(epoch):
+    """The same two batches whenever the same epoch is asked for."""
+    generator = torch.Generator().manual_seed(epoch)
+    for _ in range(2):
+        yield (torch.rand(4, 1, 8, 8, generator=generator),)
+
+
+def small_task(score):
+    """A network with batch statistics, and nothing drawn but by the epoch's number."""
+    torch.manual_seed(1)
+    return Task(
+        name="small",
+        network=torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)),
+        batches=two_pictures,
+        steps=2,
+        loss=lambda trained, batch: (trained(batch[0]) - 1).square().mean(),
+        score=score,
+    )
+
+
+def test_a_running_average_is_what_is_scored_and_kept(tmp_path):
+    scored = []
+
+    def score(network):
+        assert not network.training
+        scored.append({key: value.clone() for key, value in network.state_dict().items()})
+        return float(len(scored))
+
+    fit(small_task(score), replace(tiny_recipe().pretrain, epochs=2), 60.0, tmp_path)
+    kept = torch.load(tmp_path / "best.pt")
+    last = torch.load(tmp_path / "checkpoint.pt")["network"]
+    assert all(torch.equal(kept[key], scored[-1][key]) for key in kept)
+    assert not torch.equal(kept["0.weight"], last["0.weight"])
+    assert (kept["0.weight"] - last["0.weight"]).abs().max() < 0.1
+
+
+def test_a_run_stopped_in_an_epoch_ends_where_an_uninterrupted_one_does(tmp_path):
+    stage = replace(tiny_recipe().pretrain, epochs=3)
+    fit(small_task(lambda _network: 0.5), stage, 60.0, tmp_path / "whole")
+
+    calls = []
+
+    def stopped(_network):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 0.5
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_task(stopped), stage, 60.0, tmp_path / "stopped")
+    fit(small_task(lambda _network: 0.5), stage, 60.0, tmp_path / "stopped")
+    one, two = (torch.load(tmp_path / run / "checkpoint.pt") for run in ("whole", "stopped"))
+    assert one["epoch"] == two["epoch"] == 3
+    for part in ("network", "average"):
+        assert all(torch.equal(one[part][key], two[part][key]) for key in one[part])
+
+
 def test_the_same_seed_trains_the_same_weights(data, tmp_path):
     recipe = tiny_recipe()
     for run in ("one", "two"):
@@ -185,9 +301,9 @@ def test_the_same_seed_trains_the_same_weights(data, tmp_path):
 
 def test_a_member_starts_from_its_pretraining(runs):
     taught = torch.load(runs / "pretrain-B" / "best.pt")
-    fresh = build_classifier("shufflenet_v2_x1_0").state_dict()
+    fresh = build_classifier(tiny_recipe().member("B").architecture).state_dict()
     tuned = load_member(runs, "B", tiny_recipe()).state_dict()
-    name = "trunk.0.0.weight"
+    name = "trunk.stages.0.0.0.weight"
     assert (tuned[name] - taught[name]).abs().mean() < (tuned[name] - fresh[name]).abs().mean()
 
 
