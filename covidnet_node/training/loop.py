@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from covidnet_node.training.curves import draw_curve
 from covidnet_node.training.recipe import Stage
 
 Batch = tuple[Tensor, ...]
@@ -67,8 +68,8 @@ class _Run:
 def fit(task: Task, stage: Stage, minutes: float, folder: Path) -> float:
     """Train until the epochs or the minutes are used up; return the best validation score.
 
-    Leaves checkpoint.pt, best.pt (a state dict, on the CPU) and curve.csv in `folder`. The
-    learning rate rises over the first twentieth and falls to zero at the end, whichever end
+    Leaves checkpoint.pt, best.pt (a state dict, on the CPU), curve.csv and curve.png in `folder`.
+    The learning rate rises over the first twentieth and falls to zero at the end, whichever end
     comes first.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +89,7 @@ def fit(task: Task, stage: Stage, minutes: float, folder: Path) -> float:
                 torch.save({key: value.cpu() for key, value in state.items()}, folder / "best.pt")
             _save(folder / "checkpoint.pt", run)
             _record(folder / "curve.csv", clock, loss, score)
+            draw_curve(folder)
             progress.console.print(
                 f"{task.name} epoch {clock.epoch} loss {loss:.4f} score {score:.4f} "
                 f"{clock.seconds / 60:.1f} min"
