@@ -20,7 +20,7 @@ from covidnet_node.models.classify import vector
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.training.evaluation import answers as answering
 from covidnet_node.training.evaluation.answers import answer_all, answer_one
-from covidnet_node.training.evaluation.card import END, START, write_card
+from covidnet_node.training.evaluation.card import FIGURES, write_card
 from covidnet_node.training.evaluation.evaluation import Order, as_json, evaluate
 from covidnet_node.training.evaluation.exams import read_exams
 from covidnet_node.training.evaluation.groups import overall
@@ -340,7 +340,7 @@ def test_missed_goals_stay_in_the_table(measured):
 
 def test_a_card_keeps_what_a_person_wrote(measured, tmp_path):
     card = tmp_path / "CARD.md"
-    card.write_text(f"# Mine\n\n{START}\nold figures\n{END}\n\n## Failures\n\nmine too\n")
+    card.write_text(f"# Mine\n\n{FIGURES.start}\nold figures\n{FIGURES.end}\n\n## Failures\n\nmine too\n")
     for _ in range(2):
         write_card(measured.evaluation, card)
         text = card.read_text()
