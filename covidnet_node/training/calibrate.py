@@ -43,10 +43,12 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the members made of a split."""
+class Outputs:
+    """What the members make of films that have a plausible crop."""
 
+    films: tuple[Film, ...]
     logits: Tensor
+    """(members, n, classes)"""
     features: Tensor
     labels: NDArray[np.int64]
     weights: NDArray[np.float64]
@@ -57,9 +59,9 @@ def calibrate(data: Folder, runs: Path, recipe: Recipe) -> Calibration:
     torch.set_num_threads(recipe.threads)
     crops = load_crops(runs)
     train, val = (
-        _see(for_classes(data, split), crops, runs, recipe) for split in (Split.TRAIN, Split.VAL)
+        outputs(for_classes(data, split), crops, runs, recipe) for split in (Split.TRAIN, Split.VAL)
     )
-    temperature = _temperature(val)
+    temperature = fit_temperature(val)
     single = torch.softmax(val.logits / temperature, dim=-1).double().numpy()
     mean = single.mean(axis=0)
     gaps = np.abs(single.max(axis=0) - single.min(axis=0)).sum(axis=-1) / 2
@@ -72,6 +74,36 @@ def calibrate(data: Folder, runs: Path, recipe: Recipe) -> Calibration:
     )
     _save(runs / FILE, found)
     return found
+
+
+def outputs(films: tuple[Film, ...], crops: Crops, runs: Path, recipe: Recipe) -> Outputs:
+    """Ask the trained members of `runs` about the films; those without a crop are left out."""
+    rows = {name: row for row, name in enumerate(crops.ids)}
+    kept = tuple(film for film in films if f"{film.source}/{film.id}" in rows)
+    images = crops.lungs[[rows[f"{film.source}/{film.id}"] for film in kept]]
+    members = [load_member(runs, member.name, recipe) for member in recipe.members]
+    parts = [
+        member_outputs(members, prepared(part), torch.device("cpu"))
+        for part in np.array_split(images, max(1, len(images) // 64))
+    ]
+    return Outputs(
+        kept,
+        torch.cat([logits for logits, _ in parts], dim=1),
+        torch.cat([features for _, features in parts]),
+        np.array([LABELS[film.label] for film in kept]),
+        balanced_weights(kept),
+    )
+
+
+def fit_temperature(val: Outputs) -> float:
+    """The one that makes the mean of the members least surprised by validation."""
+
+    def surprise(logarithm: float) -> float:
+        single = torch.softmax(val.logits / float(np.exp(logarithm)), dim=-1).double()
+        chosen = single.mean(dim=0).numpy()[np.arange(len(val.labels)), val.labels]
+        return float(-(val.weights * np.log(np.maximum(chosen, 1e-12))).sum())
+
+    return float(np.exp(minimize_scalar(surprise, bounds=(-2.0, 2.0), method="bounded").x))
 
 
 def load_calibration(runs: Path) -> Calibration:
@@ -92,35 +124,7 @@ def _save(path: Path, found: Calibration) -> None:
     save_file(tensors | {"numbers": torch.tensor(numbers, dtype=torch.float64)}, path)
 
 
-def _see(films: tuple[Film, ...], crops: Crops, runs: Path, recipe: Recipe) -> _Seen:
-    rows = {name: row for row, name in enumerate(crops.ids)}
-    kept = tuple(film for film in films if f"{film.source}/{film.id}" in rows)
-    images = crops.lungs[[rows[f"{film.source}/{film.id}"] for film in kept]]
-    members = [load_member(runs, member.name, recipe) for member in recipe.members]
-    parts = [
-        member_outputs(members, prepared(part), torch.device("cpu"))
-        for part in np.array_split(images, max(1, len(images) // 64))
-    ]
-    return _Seen(
-        torch.cat([logits for logits, _ in parts], dim=1),
-        torch.cat([features for _, features in parts]),
-        np.array([LABELS[film.label] for film in kept]),
-        balanced_weights(kept),
-    )
-
-
-def _temperature(val: _Seen) -> float:
-    """The one that makes the mean of the members least surprised by validation."""
-
-    def surprise(logarithm: float) -> float:
-        single = torch.softmax(val.logits / float(np.exp(logarithm)), dim=-1).double()
-        chosen = single.mean(dim=0).numpy()[np.arange(len(val.labels)), val.labels]
-        return float(-(val.weights * np.log(np.maximum(chosen, 1e-12))).sum())
-
-    return float(np.exp(minimize_scalar(surprise, bounds=(-2.0, 2.0), method="bounded").x))
-
-
-def _threshold(covid19: NDArray[np.float64], val: _Seen) -> float:
+def _threshold(covid19: NDArray[np.float64], val: Outputs) -> float:
     """Where sensitivity plus specificity is greatest (Youden), sources weighted."""
     truth = val.labels == COVID19
     gain = np.where(truth, val.weights / val.weights[truth].sum(), 0.0)
@@ -132,7 +136,7 @@ def _threshold(covid19: NDArray[np.float64], val: _Seen) -> float:
     return round(float((covid19[order[best]] + following) / 2), 3)
 
 
-def _distance(train: _Seen, val: _Seen) -> Distance:
+def _distance(train: Outputs, val: Outputs) -> Distance:
     """Directions and spread of training features, distances of validation features."""
     center, scale = train.features.mean(dim=0), train.features.std(dim=0) + 1e-3
     centered = (train.features - center) / scale
