@@ -46,6 +46,8 @@ class Film:
     has_mask: bool
     mask_style: str
     """`lung-field`, `lung+heart` or empty."""
+    place: str
+    """Where it was taken, as far as the manifest's finding_detail says; mostly empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,11 @@ def for_classes(folder: Folder, split: Split) -> tuple[Film, ...]:
     )
 
 
+def belongs(film: Film, holds: tuple[str, ...]) -> bool:
+    """Whether a film is of one of the given sources (`source`) or parts (`source:label`)."""
+    return film.source in holds or f"{film.source}:{film.label}" in holds
+
+
 def balanced_weights(films: tuple[Film, ...]) -> NDArray[np.float64]:
     """How often to draw each film: every label alike, and every source alike within a label.
 
@@ -138,4 +145,11 @@ def _film(row: dict[str, str]) -> Film:
         split=Split(row["split"]),
         has_mask=row["has_mask"] == "1",
         mask_style=row["mask_style"],
+        place=_place(row.get("finding_detail") or ""),
     )
+
+
+def _place(detail: str) -> str:
+    """`location=` of a text like `Pneumonia; age=46; location=Milan, Italy`."""
+    parts = (part.strip().partition("=") for part in detail.split(";"))
+    return next((value.strip() for key, _, value in parts if key == "location"), "")

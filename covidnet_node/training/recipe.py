@@ -29,6 +29,8 @@ class SegmenterRecipe:
     architecture: str
     side: int
     stage: Stage
+    unseen_place: str
+    """Left out of training in `train unseen-lungs`, and measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class MemberRecipe:
     architecture: str
     pretrained_on: str
     """`whole` images or `lungs`: on what it learned pneumonia first."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecipe:
+    """Films that are left out of training together, because they share hospitals or copies."""
+
+    name: str
+    holds: tuple[str, ...]
+    """`source`, or `source:label` for a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,8 @@ class Recipe:
     pretrain: Stage
     classifier: Stage
     members: tuple[MemberRecipe, ...]
+    groups: tuple[GroupRecipe, ...]
+    """For leave-one-group-out; nothing that is shipped depends on them."""
     lungs: LungLimits
     limits: Limits
     label: Label
@@ -107,7 +120,10 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
             seed=raw["seed"],
             threads=raw["threads"],
             segmenter=SegmenterRecipe(
-                segmenter["architecture"], segmenter["side"], _stage(segmenter)
+                segmenter["architecture"],
+                segmenter["side"],
+                _stage(segmenter),
+                segmenter["unseen_place"],
             ),
             crop=CropRecipe(**raw["crop"]),
             selfsupervise=MaskingRecipe(
@@ -116,6 +132,9 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
             pretrain=_stage(raw["pretrain"]),
             classifier=_stage(raw["classifier"]),
             members=tuple(MemberRecipe(**member) for member in raw["member"]),
+            groups=tuple(
+                GroupRecipe(group["name"], tuple(group["holds"])) for group in raw["group"]
+            ),
             lungs=LungLimits(**raw["lungs"]),
             limits=Limits(**raw["limits"]),
             label=Label(**raw["label"]),
