@@ -131,6 +131,12 @@ def _follow(average: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor 
             kept.copy_(new)
 
 
+def epochs_done(folder: Path) -> int:
+    """Epochs that the stage in `folder` has trained; 0 if it was never begun."""
+    path = folder / "checkpoint.pt"
+    return int(torch.load(path, weights_only=True)["epoch"]) if path.exists() else 0
+
+
 def _done(clock: _Clock, stage: Stage, minutes: float) -> float:
     return min(1.0, max(clock.epoch / stage.epochs, clock.seconds / (60 * minutes)))
 

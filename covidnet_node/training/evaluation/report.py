@@ -190,8 +190,8 @@ def _calibration(evaluation: Evaluation) -> Iterator[str]:
 def _lungs(evaluation: Evaluation) -> Iterator[str]:
     yield (
         "`channel` is the network's outline of the reference's own convention; `shipped` what the "
-        "node used (always the lung field); `annotators` how far a second annotator agrees with the "
-        "first. Boundary: distance in percent of the diagonal."
+        "node used (always the lung field); `annotators` how far a second annotator agrees with "
+        "the first. Boundary: distance in percent of the diagonal."
     )
     yield ""
     columns = ("convention", "what", "group", "films", "Dice", "worst", "IoU")
