@@ -1,10 +1,14 @@
 """`covidnet-node train`: the stages of training, each resumable, and all of them in one go."""
 
+import shlex
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from covidnet_node.errors import BadConfig
 from covidnet_node.intended_use import NOTICE
 
 app = typer.Typer(
@@ -18,6 +22,12 @@ Weights = Annotated[Path, typer.Option("--weights", help="Folder to export to.")
 Minutes = Annotated[float, typer.Option("--minutes", min=0.1, help="Time budget of the stage.")]
 Budget = Annotated[float, typer.Option("--budget", min=1, help="Time budget of all, in minutes.")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Default: the shipped recipe.")]
+ProbesCard = Annotated[
+    Path | None, typer.Option("--card", help="Model card whose probes are to be replaced.")
+]
+ProbesJson = Annotated[
+    Path | None, typer.Option("--json", help="Write the probes' figures to this file.")
+]
 
 RUNS, WEIGHTS = Path("runs"), Path("weights")
 
@@ -90,6 +100,34 @@ def export(
     typer.echo(f"{weights}: {manifest.algorithm.name} {manifest.algorithm.version}. {NOTICE}.")
 
 
+@app.command()
+def probes(
+    data: Data,
+    runs: Runs = RUNS,
+    minutes: Minutes = 30,
+    card: ProbesCard = None,
+    json_file: ProbesJson = None,
+    recipe: RecipeFile = None,
+) -> None:
+    """Ask what fresh networks learn from what should not matter: hospitals, black lungs, shapes."""
+    from covidnet_node.training import recipe as recipes
+    from covidnet_node.training import stages
+    from covidnet_node.training.evaluation.card import check_card, write_block
+    from covidnet_node.training.probing.probes import Order, as_json
+    from covidnet_node.training.probing.report import PROBES, lines
+
+    if card is not None:
+        check_card(card, PROBES)
+    _make_room(json_file)
+    order = Order(minutes, shlex.join(["covidnet-node", *sys.argv[1:]]), datetime.now(UTC))
+    found = stages.probes(data, runs, order, recipes.load_recipe(recipe or recipes.SHIPPED))
+    if json_file is not None:
+        json_file.write_text(as_json(found) + "\n", encoding="utf-8")
+    if card is not None:
+        write_block(card, PROBES, lines(found))
+    typer.echo("\n".join(lines(found)))
+
+
 @app.command("all")
 def every_stage(
     data: Data,
@@ -105,3 +143,14 @@ def every_stage(
     classifier(data, runs, CLASSIFIER_SHARE * budget, recipe)
     calibrate(data, runs, recipe)
     export(data, runs, weights, recipe)
+
+
+def _make_room(file: Path | None) -> None:
+    """Before the long run and not after it; raises BadConfig."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = f"{file.parent} cannot be made a folder: {error.strerror}"
+        raise BadConfig("train", "--json", remedy) from error

@@ -15,6 +15,7 @@ from covidnet_node.training.crops import cut_crops
 from covidnet_node.training.dataset import open_folder
 from covidnet_node.training.export import export_weights
 from covidnet_node.training.measure import measure
+from covidnet_node.training.probing.probes import Order, Probes, run_probes
 from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.segmenter import train_segmenter
 from covidnet_node.training.selfsupervise import selfsupervise_member
@@ -59,3 +60,8 @@ def export(data: Path, runs: Path, weights: Path, recipe: Recipe) -> Manifest:
     manifest = export_weights(folder, runs, weights, recipe)
     figures = measure(folder, load_networks(manifest, weights, "cpu"))
     return export_weights(folder, runs, weights, recipe, figures)
+
+
+def probes(data: Path, runs: Path, order: Order, recipe: Recipe) -> Probes:
+    """Ask what fresh networks learn from what should not matter; ships nothing."""
+    return run_probes(open_folder(data), runs, order, recipe)

@@ -1,0 +1,1 @@
+"""What a network can learn from what should not matter: hospitals, silhouettes, black lungs."""
