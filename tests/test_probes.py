@@ -1,5 +1,6 @@
 """Trained shortcut tests: they find a planted signature, and nothing where nothing is."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from covidnet_node.cli import app
 from covidnet_node.errors import BadConfig
 from covidnet_node.training.crops import Crops, load_crops
-from covidnet_node.training.dataset import CHILDREN, Film, Folder, Split
+from covidnet_node.training.dataset import CHILDREN, Film, Folder, Split, open_folder
 from covidnet_node.training.evaluation.card import check_card, write_block
 from covidnet_node.training.probing import covid, features, sources
 from covidnet_node.training.probing.black_lungs import show_black_lungs
@@ -80,7 +81,35 @@ def shape_of_right(each, lungs, inside, whole):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return draw_folder(tmp_path_factory.mktemp("data"))
+    path = tmp_path_factory.mktemp("data")
+    draw_folder(path)
+    _move_normals_apart(path)
+    return open_folder(path)
+
+
+def _move_normals_apart(path):
+    """Half of the normals come from elsewhere; each source has one film for every part."""
+    with (path / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    normals = [row for row in rows if row["label"] == "normal"]
+    for number, row in enumerate(normals):
+        wanted = tuple(Part)[number // 2]
+        if number % 2:
+            for kind, ending in (("images", "jpg"), ("masks", "png")):
+                name = f"{row['id']}.{ending}"
+                (path / kind / "elsewhere").mkdir(exist_ok=True)
+                shutil.move(path / kind / row["source"] / name, path / kind / "elsewhere" / name)
+            row["source"] = "elsewhere"
+        names = (str(name) for name in range(1000))
+        row["patient_id"] = next(
+            patient
+            for patient in names
+            if sources.part(replace(film(0, row["source"], 0), patient=patient)) is wanted
+        )
+    with (path / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @pytest.fixture(scope="module")
@@ -275,9 +304,27 @@ def test_covid_is_taught_on_train_and_measured_on_test(data, probed):
     assert len(films) == 1
 
 
-def test_a_lone_hospital_is_not_asked_about(probed):
-    assert probed.sources == ()
-    assert probed.minutes_each == pytest.approx(1 / 3)
+def test_hospitals_are_asked_about_where_there_are_two(probed):
+    """Normals have two here; COVID-19 has one only."""
+    assert {each.label for each in probed.sources} == {"normal"}
+    shown = [each.probe for each in probed.sources]
+    assert shown == [*sources.SIGHTS, features.ALL_FILMS, features.UNSEEN_FILMS]
+    assert {each.sources for each in probed.sources} == {("elsewhere", "shenzhen")}
+    assert probed.minutes_each == pytest.approx(1 / 7)
+
+
+def test_bad_folders_are_named(data, runs, tmp_path):
+    with pytest.raises(BadConfig, match=r"crops\.npz: train segmenter first"):
+        run_probes(data, tmp_path, order(data), tiny_recipe())
+    old = dict(np.load(runs / "crops.npz"))
+    del old["outline"]
+    np.savez(tmp_path / "crops.npz", **old)
+    with pytest.raises(BadConfig, match="older version"):
+        run_probes(data, tmp_path, order(data), tiny_recipe())
+    healthy = replace(data, films=tuple(each for each in data.films if each.label != "covid"))
+    shutil.copy(runs / "crops.npz", tmp_path)
+    with pytest.raises(BadConfig, match="COVID-19"):
+        run_probes(healthy, tmp_path, replace(order(data), least=50), tiny_recipe())
 
 
 def test_json_and_card_say_how_it_was_made(data, probed, tmp_path):
@@ -294,7 +341,14 @@ def test_json_and_card_say_how_it_was_made(data, probed, tmp_path):
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "yesterday" not in text
-    for words in (data.sha256, "2026-11-23 12:00", "seed 1", "black lungs", "4 epochs"):
+    for words in (
+        data.sha256,
+        "2026-11-23 12:00",
+        "seed 1",
+        "black lungs",
+        "4 epochs",
+        "elsewhere (",
+    ):
         assert words in text
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from covidnet_node.errors import BadConfig
 from covidnet_node.training.dataset import Split, balanced_weights
 from covidnet_node.training.evaluation.groups import MINED
 from covidnet_node.training.evaluation.intervals import Estimate, area
@@ -39,7 +40,10 @@ class CovidFigures:
 
 
 def tell_covid(shown: Shown, runs: Path, plan: Plan) -> tuple[CovidFigures, ...]:
-    """Teach one probe on adults of all splits as they are shown, and measure it on test."""
+    """Teach one probe on adults of all splits as they are shown, and measure it on test.
+
+    Raises BadConfig if a split does not hold both answers.
+    """
     place = training_device()
     learn, pick, test = (
         _side(shown, split, place) for split in (Split.TRAIN, Split.VAL, Split.TEST)
@@ -76,6 +80,8 @@ def _figures(
 def _side(shown: Shown, split: Split, place: torch.device) -> Side:
     part = shown.only([film for film in shown.films if film.split is split])
     truth = [int(film.label == COVID) for film in part.films]
+    if len(set(truth)) < 2:
+        raise BadConfig("manifest.csv", f"split {split}", "must hold adults with COVID-19 and not")
     return Side(
         part,
         torch.tensor(truth, device=place),

@@ -115,6 +115,9 @@ def _crops(runs: Path) -> Crops:
         return load_crops(runs)
     except FileNotFoundError as error:
         raise BadConfig(str(runs), "--runs", "holds no crops.npz: train segmenter first") from error
+    except KeyError as error:
+        remedy = "its crops.npz is of an older version: train segmenter again"
+        raise BadConfig(str(runs), "--runs", remedy) from error
 
 
 def _show(data: Folder, crops: Crops, sight: Sight, runs: Path, recipe: Recipe) -> Shown:

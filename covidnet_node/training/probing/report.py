@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from covidnet_node.training.evaluation.card import Block
-from covidnet_node.training.evaluation.intervals import DRAWS
+from covidnet_node.training.evaluation.intervals import DRAWS, Estimate
 from covidnet_node.training.probing.covid import CovidFigures
 from covidnet_node.training.probing.probe import Teaching
 from covidnet_node.training.probing.probes import Probes
@@ -44,8 +44,9 @@ def _sources(probes: Probes) -> Iterator[str]:
         "its own), by a hash of source and patient: a fifth is measured, of the rest an eighth "
         "picks the epoch. Sources share films' origins (radiography's normals and nih are NIH "
         "films; cohen and covidcxnet gather from the same publications), so what is told apart is "
-        "collection and processing as much as the hospital. AUC: mean over the sources, each "
-        "against the rest; chance is 0.5."
+        "collection and processing as much as the hospital. Style varied: gray scale, amplitude "
+        "spectrum and resolution changed as in the members' training, in learning and in "
+        "measuring. AUC: mean over the sources, each against the rest; chance is 0.5."
     )
     if probes.members_probed:
         yield ""
@@ -55,7 +56,7 @@ def _sources(probes: Probes) -> Iterator[str]:
             "alone, each fifth is measured by a regression on the other four."
         )
     yield ""
-    columns = ("label", "shown", "sources", "films learned / measured (patients)")
+    columns = ("label", "shown", "sources (recall)", "films learned / measured (patients)")
     figures = ("balanced accuracy", "chance", "AUC", "epochs (kept)")
     yield from _table((*columns, *figures), map(_source_row, probes.sources))
     if not probes.members_probed:
@@ -63,10 +64,11 @@ def _sources(probes: Probes) -> Iterator[str]:
 
 
 def _source_row(found: SourceFigures) -> tuple[str, ...]:
+    recalls = zip(found.sources, found.recalls, strict=True)
     return (
         found.label,
         found.probe,
-        ", ".join(found.sources),
+        ", ".join(f"{source} ({_share(recall)})" for source, recall in recalls),
         f"{found.learned} / {found.measured} ({found.patients})",
         found.balanced_accuracy.words(),
         f"{found.chance:.3f}",
@@ -98,6 +100,10 @@ def _row(found: CovidFigures) -> tuple[str, ...]:
         found.auc.words(),
         _epochs(found.teaching),
     )
+
+
+def _share(found: Estimate) -> str:
+    return "–" if found.value is None else f"{found.value:.2f}"
 
 
 def _epochs(teaching: Teaching | None) -> str:
