@@ -10,10 +10,14 @@ from pathlib import Path
 from covidnet_node.models.manifest import Manifest
 from covidnet_node.models.networks import load_networks
 from covidnet_node.training import calibrate as calibration
+from covidnet_node.training.ablation import AblationOrder
 from covidnet_node.training.classifier import pretrain_member, train_member
 from covidnet_node.training.crops import cut_crops
 from covidnet_node.training.dataset import open_folder
+from covidnet_node.training.evaluation.ablation_card import Ablation, measure_ablation
+from covidnet_node.training.evaluation.leave_out_figures import LeaveOut, measure_left_out
 from covidnet_node.training.export import export_weights
+from covidnet_node.training.leave_out import LeaveOutOrder
 from covidnet_node.training.measure import measure
 from covidnet_node.training.probing.probes import Order, Probes, run_probes
 from covidnet_node.training.recipe import Recipe
@@ -65,3 +69,13 @@ def export(data: Path, runs: Path, weights: Path, recipe: Recipe) -> Manifest:
 def probes(data: Path, runs: Path, order: Order, recipe: Recipe) -> Probes:
     """Ask what fresh networks learn from what should not matter; ships nothing."""
     return run_probes(open_folder(data), runs, order, recipe)
+
+
+def leave_out(data: Path, runs: Path, order: LeaveOutOrder, recipe: Recipe) -> LeaveOut:
+    """Score every group by a member that never saw it; ships nothing."""
+    return measure_left_out(open_folder(data), runs, order, recipe)
+
+
+def ablation(data: Path, runs: Path, order: AblationOrder, recipe: Recipe) -> Ablation:
+    """Compare a member with and without self-supervised pretraining; ships nothing."""
+    return measure_ablation(open_folder(data), runs, order, recipe)
