@@ -13,17 +13,19 @@ from typer.testing import CliRunner
 
 from covidnet_node.cli import app
 from covidnet_node.errors import BadConfig
+from covidnet_node.imaging.prepare import crop_lungs
 from covidnet_node.training.crops import Crops, load_crops
 from covidnet_node.training.dataset import CHILDREN, Film, Folder, Split, open_folder
 from covidnet_node.training.evaluation.card import check_card, write_block
+from covidnet_node.training.evaluation.shortcuts import blanked
 from covidnet_node.training.probing import covid, features, sources
-from covidnet_node.training.probing.black_lungs import show_black_lungs
+from covidnet_node.training.probing.black_lungs import outside_in_contrast, show_black_lungs
 from covidnet_node.training.probing.probe import STAGE, Plan
 from covidnet_node.training.probing.probes import Order, as_json, run_probes
 from covidnet_node.training.probing.report import PROBES, lines
 from covidnet_node.training.probing.sights import GRAY, SIDE, Sight, plain, show, vary
 from covidnet_node.training.probing.sources import Part, tell_sources
-from tests.tiny_medicine import draw_folder, tiny_recipe, train_everything
+from tests.tiny_medicine import draw_folder, drawn_chest, tiny_recipe, train_everything
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CPU = torch.device("cpu")
@@ -190,16 +192,29 @@ def test_lung_crops_hold_nothing_from_outside_also_when_restyled():
 def test_black_lungs_keep_the_outside_alone(data, runs, tmp_path):
     shutil.copytree(runs / "segmenter", tmp_path / "segmenter")
     films = data.films[:4]
-    shown = show_black_lungs(data, films, tmp_path, tiny_recipe(), CPU)
+    shown = show_black_lungs(data, films, tmp_path, tiny_recipe(), Sight.BLACK)
     silhouettes = show(films, load_crops(runs), Sight.SILHOUETTE, CPU).only(shown.films)
     assert shown.films
     assert shown.films == silhouettes.films
     black = silhouettes.images == 0
     assert float(shown.images[black].float().mean()) < 5
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("probes/*")}
-    again = show_black_lungs(data, films, tmp_path, tiny_recipe(), CPU)
+    again = show_black_lungs(data, films, tmp_path, tiny_recipe(), Sight.BLACK)
     assert torch.equal(again.images, shown.images)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("probes/*")} == before
+
+
+def test_outside_is_kept_in_its_own_contrast():
+    """A letter on the mediastinum: white on the lungs' gray scale, told apart on its own."""
+    display, lungs = drawn_chest()
+    display[140:160, 95:105] = 255
+    crop = crop_lungs(display, lungs, tiny_recipe().crop)
+    black, _, _ = blanked(display, lungs, crop, tiny_recipe().crop)
+    contrast = outside_in_contrast(display, crop)
+    assert (contrast[crop.inside] == 0).all()
+    assert contrast.max() <= 1
+    outside = ~crop.inside
+    assert contrast[outside].std() > 2 * black[outside].std()
 
 
 # --- what is found
@@ -287,7 +302,9 @@ def probed(data, runs):
 
 
 def order(data):
-    return Order(1.0, "covidnet-node train probes", NOON, least=2, stage=BRIEF.stage)
+    return Order(
+        1.0, "covidnet-node train probes", NOON, least=2, stage=replace(BRIEF.stage, epochs=1)
+    )
 
 
 def test_covid_is_taught_on_train_and_measured_on_test(data, probed):
@@ -310,7 +327,7 @@ def test_hospitals_are_asked_about_where_there_are_two(probed):
     shown = [each.probe for each in probed.sources]
     assert shown == [*sources.SIGHTS, features.ALL_FILMS, features.UNSEEN_FILMS]
     assert {each.sources for each in probed.sources} == {("elsewhere", "shenzhen")}
-    assert probed.minutes_each == pytest.approx(1 / 7)
+    assert probed.minutes_each == pytest.approx(1 / 8)
 
 
 def test_bad_folders_are_named(data, runs, tmp_path):

@@ -21,7 +21,7 @@ from covidnet_node.training.probing.sights import Shown, Sight
 from covidnet_node.training.probing.sources import patient_key, slug
 
 COVID = "covid"
-SIGHTS = (Sight.SILHOUETTE, Sight.BLACK, Sight.CROP)
+SIGHTS = (Sight.SILHOUETTE, Sight.BLACK, Sight.CONTRAST, Sight.CROP)
 
 
 @dataclass(frozen=True, slots=True)

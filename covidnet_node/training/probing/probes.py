@@ -129,7 +129,6 @@ def _show(data: Folder, crops: Crops, sight: Sight, runs: Path, recipe: Recipe) 
         for film in for_classes(data, split)
         if f"{film.source}/{film.id}" in cropped
     )
-    place = training_device()
-    if sight is Sight.BLACK:
-        return show_black_lungs(data, films, runs, recipe, place)
-    return show(films, crops, sight, place)
+    if sight in (Sight.BLACK, Sight.CONTRAST):
+        return show_black_lungs(data, films, runs, recipe, sight)
+    return show(films, crops, sight, training_device())

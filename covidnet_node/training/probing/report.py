@@ -82,9 +82,10 @@ def _covid(probes: Probes) -> Iterator[str]:
         "Probes that were *taught* on such films, on the train split (adults), epoch picked on "
         "val, measured on test. The silhouette is the grown outline alone. Black lungs are cut as "
         "for the shipped members: the crop with its outside kept, the silhouette black, so that "
-        "whatever the silhouette tells they tell too. The lung crop is the yardstick: the same "
-        "small network and minutes with the lungs. Over several sources an AUC may reward "
-        "recognizing the hospital."
+        "whatever the silhouette tells they tell too; on the lungs' gray scale, as there, most of "
+        "the outside is clipped to white, so it is shown once more on its own. The lung crop is "
+        "the yardstick: the same small network and minutes with the lungs. Over several sources "
+        "an AUC may reward recognizing the hospital."
     )
     yield ""
     columns = ("shown", "group", "films learned / measured (patients)", "with COVID-19")

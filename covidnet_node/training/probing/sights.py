@@ -34,6 +34,8 @@ class Sight(StrEnum):
     """The grown outline of the lungs, black on mid-gray: the shape of what members may see."""
     BLACK = "black lungs"
     """The crop with its outside kept and the inside of the silhouette black."""
+    CONTRAST = "black lungs, outside in full contrast"
+    """The same, but on the gray scale of the outside: on that of the lungs most of it is white."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Shown:
 
 
 def show(films: tuple[Film, ...], crops: Crops, sight: Sight, place: torch.device) -> Shown:
-    """The films that have a plausible crop, from what cut_crops kept; not for black lungs."""
+    """The films that have a plausible crop, from what cut_crops kept: no outside of crops."""
     found = squares(films, crops, place, whole=sight is Sight.WHOLE)
     inside = shrink(found.masks[:, :1]) > 127
     images = shrink(found.images)
