@@ -106,7 +106,6 @@ def leave_out(
     Raises BadConfig if the lungs have not been cut out, or a folder holds another trial.
     """
     found: list[LeftOut] = []
-    crops = None
     missing = {group.name: _why_missing(data, group) for group in recipe.groups}
     present = [group for group in recipe.groups if not missing[group.name]]
     for group in present:
@@ -116,13 +115,12 @@ def leave_out(
         )
         open_trial(runs, folder, setup)
         if not (folder / SCORES).exists():
-            crops = crops or load_crops(runs)
             Console().rule(f"{FOLDER} {group.name}")
-            missing[group.name] = _nothing_to_do(data, group, crops)
+            missing[group.name] = _nothing_to_do(data, group, load_crops(runs))
             if missing[group.name]:
                 continue
             _train(data, group, folder, order, order.minutes / len(present), recipe)
-            _score(data, group, folder, setup, crops, recipe)
+            _score(data, group, folder, setup, recipe)
         result = TypeAdapter(Result).validate_json((folder / RESULT).read_bytes())
         found.append(LeftOut(group, result, read_scores(folder / SCORES)))
     return tuple(found), tuple(Missing(name, why) for name, why in missing.items() if why)
@@ -194,11 +192,10 @@ def _train(
     train_trial(rest, folder, name, minutes, recipe)
 
 
-def _score(
-    data: Folder, group: GroupRecipe, folder: Path, setup: Setup, crops: Crops, recipe: Recipe
-) -> None:
+def _score(data: Folder, group: GroupRecipe, folder: Path, setup: Setup, recipe: Recipe) -> None:
     """Fit the temperature on what remains, then ask about the group; scores.csv comes last."""
     rest, single = remaining(data, group.holds), alone(recipe, setup.member)
+    crops = load_crops(folder)
     temperature = fit_temperature(outputs(for_classes(rest, Split.VAL), crops, folder, single))
     films = to_be_scored(data, group.holds)
     splits = {_key(film): film.split for film in data.films}

@@ -53,6 +53,8 @@ def _about(figures: LeaveOut) -> Iterator[str]:
         "- the lungs were cut out by one segmenter for all groups; it has seen outlines, not "
         f"labels, of {' and '.join(figures.outlined) or 'no source'}"
     )
+    if figures.never_out:
+        yield f"- in every run and never scored: {' and '.join(figures.never_out)}"
     scored, films = (
         sum(run.scored for run in figures.runs),
         sum(run.result.films for run in figures.runs),
@@ -61,7 +63,8 @@ def _about(figures: LeaveOut) -> Iterator[str]:
     yield ""
     yield (
         f"In parentheses: 95 % intervals, bootstrap over patients, {DRAWS} draws, of one training "
-        "run each. – means that these films cannot tell. An AUC is of one class against the others "
+        "run each. – means that these films cannot tell; where every film or none is right, an "
+        "interval without width is not certainty. An AUC is of one class against the others "
         "that are there. Over several groups it compares what different models said; over several "
         "sources it may reward recognizing the kind of hospital; within a source it cannot. "
         "Reached: with the whole interval (yes), without it (value only); unknown if a group is "

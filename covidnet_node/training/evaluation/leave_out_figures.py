@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from covidnet_node.intended_use import CLASSES
-from covidnet_node.training.dataset import Folder, Split
+from covidnet_node.training.dataset import Folder, Split, belongs
 from covidnet_node.training.evaluation.classes import PerClass
 from covidnet_node.training.evaluation.goals import LEAST_AUC, Goal, judge
 from covidnet_node.training.evaluation.groups import MINED
@@ -20,7 +20,7 @@ from covidnet_node.training.evaluation.intervals import (
     area,
     estimates,
     ratio,
-    weighted_mean,
+    share_estimate,
 )
 from covidnet_node.training.leave_out import LeaveOutOrder, LeftOut, Missing, Result, leave_out
 from covidnet_node.training.recipe import Recipe
@@ -69,6 +69,8 @@ class LeaveOut:
     """Of every run, but for what each leaves out."""
     outlined: tuple[str, ...]
     """Sources of which the segmenter has seen outlines."""
+    never_out: tuple[str, ...]
+    """Sources of no group: they teach every run and are not scored."""
     own: tuple[Effort, ...]
     """How long the runs folder's own member was trained, to compare; empty if it was not."""
     runs: tuple[Run, ...]
@@ -82,6 +84,7 @@ def measure_left_out(data: Folder, runs: Path, order: LeaveOutOrder, recipe: Rec
     """Train what is not yet trained, and measure; raises BadConfig as leave_out does."""
     found, missing = leave_out(data, runs, order, recipe)
     scopes = scopes_of(found)
+    held = tuple(part for group in recipe.groups for part in group.holds)
     pooled = scopes[0].auc.covid19 if scopes else Estimate(None, None, None)
     reached = "unknown" if missing else judge(pooled, lambda value: value >= LEAST_AUC)
     return LeaveOut(
@@ -94,6 +97,7 @@ def measure_left_out(data: Folder, runs: Path, order: LeaveOutOrder, recipe: Rec
                 {film.source for film in data.films if film.has_mask and film.split is Split.TRAIN}
             )
         ),
+        never_out=tuple(sorted({film.source for film in data.films if not belongs(film, held)})),
         own=efforts(runs, order.member),
         runs=tuple(Run(each.group.name, each.result, len(each.scores)) for each in found),
         missing=missing,
@@ -133,7 +137,7 @@ def scope(name: str, scores: Sequence[Score]) -> Scope:
         area(said[:, index].tolist(), (truth == index).tolist(), patients)
         for index in range(len(CLASSES))
     ]
-    accuracy, balanced = estimates(lambda weights: _accuracies(truth, called, weights), patients)
+    (balanced,) = estimates(lambda weights: _mean_recall(truth, called, weights), patients)
     table = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
     np.add.at(table, (truth, called), 1)
     return Scope(
@@ -142,19 +146,19 @@ def scope(name: str, scores: Sequence[Score]) -> Scope:
         patients=len(set(patients)),
         per_class=tuple(table.sum(axis=1).tolist()),
         auc=PerClass(*areas),
-        accuracy=accuracy,
+        accuracy=share_estimate((truth == called).tolist(), patients),
         balanced_accuracy=balanced,
         confusion=tuple(tuple(row) for row in table.tolist()),
     )
 
 
-def _accuracies(
+def _mean_recall(
     truth: NDArray[np.int64], called: NDArray[np.int64], weights: Weights
 ) -> NDArray[np.float64]:
-    """Accuracy and mean recall of the classes that are there."""
+    """(1,): over the classes that are there."""
     right = (truth == called).astype(np.float64)
     recalls = [
         ratio(float(right[truth == kind] @ weights[truth == kind]), weights[truth == kind].sum())
         for kind in np.unique(truth)
     ]
-    return np.array([weighted_mean(right, weights), np.mean(recalls)])
+    return np.array([np.mean(recalls)])
