@@ -10,8 +10,9 @@ from torch import Tensor
 
 from covidnet_node.case import Member, Probabilities
 from covidnet_node.intended_use import CLASSES
+from covidnet_node.models.distance import distance_scores
 from covidnet_node.models.nets import Classifier, normalize
-from covidnet_node.models.networks import Distance, Networks, memory_verdict
+from covidnet_node.models.networks import Networks, memory_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +77,6 @@ def input_tensor(crops: NDArray[np.float32], device: torch.device) -> Tensor:
     """Crops (n, side, side), 0 to 1, as (n, 1, side, side) on the device, normalized."""
     images = torch.from_numpy(crops).unsqueeze(1).to(device)
     return normalize(images).contiguous(memory_format=torch.channels_last)
-
-
-def raw_distances(distance: Distance, features: Tensor) -> Tensor:
-    """(n,): distance to the nearest class, plus what training directions cannot explain.
-
-    A Mahalanobis distance with one spread for all classes (Lee et al. 2018), in the leading
-    principal directions, joined with the residual outside them (Wang et al. 2022, ViM).
-    """
-    centered = (features - distance.center) / distance.scale
-    along = centered @ distance.directions.T
-    residual = (centered - along @ distance.directions).norm(dim=1) / distance.residual
-    gaps = torch.cdist((along @ distance.whiten).double(), distance.means.double())
-    nearest = gaps.min(dim=1).values / len(distance.directions) ** 0.5
-    squared: Tensor = nearest.square() + residual.double().square()
-    return squared.sqrt()
-
-
-def distance_scores(distance: Distance, features: Tensor) -> NDArray[np.float64]:
-    """(n,): share of validation images with a smaller distance, 0 to 1."""
-    quantiles = distance.quantiles.double().numpy()
-    shares = np.linspace(0.0, 1.0, len(quantiles))
-    scores: NDArray[np.float64] = np.interp(
-        raw_distances(distance, features).numpy(), quantiles, shares
-    )
-    return scores
 
 
 def probabilities(values: NDArray[np.float64]) -> Probabilities:

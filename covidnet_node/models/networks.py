@@ -12,28 +12,9 @@ from torch import Tensor, nn
 
 from covidnet_node.case import Reason
 from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.models.distance import Distance
 from covidnet_node.models.manifest import FILE, Manifest, WeightsFile
 from covidnet_node.models.nets import Classifier, build_classifier, build_segmenter, to_device
-
-
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """What training data looked like to the members; float32 on the CPU."""
-
-    center: Tensor
-    """(width,): mean of the members' pooled features, side by side."""
-    scale: Tensor
-    """(width,)"""
-    directions: Tensor
-    """(k, width): the directions in which training images differ most."""
-    whiten: Tensor
-    """(k, k): makes the spread within a class the same in all of them."""
-    means: Tensor
-    """(classes, k), whitened."""
-    residual: Tensor
-    """(): typical length of what the directions do not explain."""
-    quantiles: Tensor
-    """(q,), rising: distances of validation images."""
 
 
 @dataclass(frozen=True, slots=True)

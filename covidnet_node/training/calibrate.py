@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from covidnet_node.models.classify import member_outputs, raw_distances
-from covidnet_node.models.networks import Distance
+from covidnet_node.models.classify import member_outputs
+from covidnet_node.models.distance import Distance, raw_distances
 from covidnet_node.training.classifier import load_member
 from covidnet_node.training.crops import Crops, load_crops, prepared
 from covidnet_node.training.dataset import (
