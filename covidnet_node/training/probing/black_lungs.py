@@ -105,6 +105,8 @@ def outside_in_contrast(display: NDArray[np.uint8], crop: Crop) -> NDArray[np.fl
     """The crop's box, (side, side), its outside stretched to 0 to 1 and its inside black."""
     box = crop.box
     part = display[box.top : box.bottom, box.left : box.right].astype(np.float32)
+    if crop.inverted:
+        part = 255.0 - part
     gray = resize(part, crop.inside.shape)
     outside = gray[~crop.inside] if not crop.inside.all() else gray
     low, high = np.percentile(outside, (1.0, 99.0))

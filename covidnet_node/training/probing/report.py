@@ -1,9 +1,10 @@
 """The probes' figures as a block of the model card."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from covidnet_node.training.evaluation.card import Block
 from covidnet_node.training.evaluation.intervals import DRAWS, Estimate
+from covidnet_node.training.evaluation.tables import table
 from covidnet_node.training.probing.covid import CovidFigures
 from covidnet_node.training.probing.probe import Teaching
 from covidnet_node.training.probing.probes import Probes
@@ -58,7 +59,7 @@ def _sources(probes: Probes) -> Iterator[str]:
     yield ""
     columns = ("label", "shown", "sources (recall)", "films learned / measured (patients)")
     figures = ("balanced accuracy", "chance", "AUC", "epochs (kept)")
-    yield from _table((*columns, *figures), map(_source_row, probes.sources))
+    yield from table((*columns, *figures), map(_source_row, probes.sources))
     if not probes.members_probed:
         yield from ("", "No trained members were there: no linear probe of their features.")
 
@@ -89,7 +90,7 @@ def _covid(probes: Probes) -> Iterator[str]:
     )
     yield ""
     columns = ("shown", "group", "films learned / measured (patients)", "with COVID-19")
-    yield from _table((*columns, "AUC of COVID-19", "epochs (kept)"), map(_row, probes.covid19))
+    yield from table((*columns, "AUC of COVID-19", "epochs (kept)"), map(_row, probes.covid19))
 
 
 def _row(found: CovidFigures) -> tuple[str, ...]:
@@ -109,10 +110,3 @@ def _share(found: Estimate) -> str:
 
 def _epochs(teaching: Teaching | None) -> str:
     return "–" if teaching is None else f"{teaching.epochs} ({teaching.kept})"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "---|" * len(columns)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
