@@ -89,11 +89,11 @@ def fit(task: Task, stage: Stage, minutes: float, folder: Path) -> float:
                 torch.save({key: value.cpu() for key, value in state.items()}, folder / "best.pt")
             _save(folder / "checkpoint.pt", run)
             _record(folder / "curve.csv", clock, loss, score)
-            draw_curve(folder)
             progress.console.print(
                 f"{task.name} epoch {clock.epoch} loss {loss:.4f} score {score:.4f} "
                 f"{clock.seconds / 60:.1f} min"
             )
+    draw_curve(folder)
     task.network.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
     return clock.best
 
