@@ -172,6 +172,25 @@ def probes(
     _publish(as_json(found), lines(found), PROBES, card, json_file)
 
 
+@app.command("unseen-lungs")
+def unseen_lungs(
+    data: Data,
+    runs: Runs = RUNS,
+    minutes: Minutes = 20,
+    card: Card = None,
+    json_file: Json = None,
+    recipe: RecipeFile = SHIPPED,
+) -> None:
+    """Outline lungs in a hospital whose films a segmenter never saw; ships nothing."""
+    from covidnet_node.training import stages
+    from covidnet_node.training.unseen_lungs import BLOCK, UnseenOrder, as_json, unseen_lines
+
+    _make_room(BLOCK, card, json_file)
+    order = UnseenOrder(minutes, _command(), datetime.now(UTC))
+    found = stages.unseen_lungs(data, runs, order, load_recipe(recipe))
+    _publish(as_json(found), unseen_lines(found, order), BLOCK, card, json_file)
+
+
 @app.command("all")
 def every_stage(
     data: Data,

@@ -1,5 +1,6 @@
 """The segmenter's exam in a hospital it never saw: nothing of it is learned from."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,8 +9,15 @@ import pytest
 from covidnet_node.errors import BadConfig
 from covidnet_node.training import segmenter
 from covidnet_node.training.dataset import open_folder
-from covidnet_node.training.unseen_lungs import as_table, measure_unseen_lungs, unseen_lines
+from covidnet_node.training.unseen_lungs import (
+    UnseenOrder,
+    as_json,
+    measure_unseen_lungs,
+    unseen_lines,
+)
 from tests.tiny_medicine import draw_folder, tiny_recipe
+
+ORDER = UnseenOrder(1.0, "covidnet-node train unseen-lungs", datetime(2026, 1, 2, tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +42,23 @@ def test_nothing_of_the_place_is_learned_from(data, tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(segmenter, "with_masks", with_masks)
-    (found,) = measure_unseen_lungs(data, tmp_path, 1.0, tiny_recipe())
+    (found,) = measure_unseen_lungs(data, tmp_path, ORDER, tiny_recipe())
     assert shown
     assert not any("Hannover" in film.place for film in shown)
     unseen = [film for film in data.films if "Hannover" in film.place and film.has_mask]
     assert (found.films, found.convention, found.epochs) == (len(unseen), "lung+heart", 1)
     assert found.trained_on == sum(film.has_mask for film in data.films) - len(unseen)
     assert 0.0 <= found.worst_dice <= found.dice.value <= 1.0
-    text = "\n".join(unseen_lines((found,), "covidnet-node", datetime(2026, 1, 2, tzinfo=UTC), 5))
+    text = "\n".join(unseen_lines((found,), ORDER))
     assert found.dice.words() in text
-    assert as_table((found,))[0]["dice"]["value"] == found.dice.value
+    assert json.loads(as_json((found,)))[0]["dice"]["value"] == found.dice.value
 
 
 def test_a_place_that_is_not_there_is_named(data, tmp_path):
     recipe = tiny_recipe()
     recipe = replace(recipe, segmenter=replace(recipe.segmenter, unseen_place="Atlantis"))
     with pytest.raises(BadConfig, match="Atlantis"):
-        measure_unseen_lungs(data, tmp_path, 1.0, recipe)
+        measure_unseen_lungs(data, tmp_path, ORDER, recipe)
 
 
 def test_the_place_is_read_from_the_manifest(tmp_path):

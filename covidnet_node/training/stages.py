@@ -23,6 +23,7 @@ from covidnet_node.training.probing.probes import Order, Probes, run_probes
 from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.segmenter import train_segmenter
 from covidnet_node.training.selfsupervise import selfsupervise_member
+from covidnet_node.training.unseen_lungs import UnseenLungs, UnseenOrder, measure_unseen_lungs
 
 
 def segmenter(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
@@ -69,6 +70,13 @@ def export(data: Path, runs: Path, weights: Path, recipe: Recipe) -> Manifest:
 def probes(data: Path, runs: Path, order: Order, recipe: Recipe) -> Probes:
     """Ask what fresh networks learn from what should not matter; ships nothing."""
     return run_probes(open_folder(data), runs, order, recipe)
+
+
+def unseen_lungs(
+    data: Path, runs: Path, order: UnseenOrder, recipe: Recipe
+) -> tuple[UnseenLungs, ...]:
+    """Outline the lungs of a hospital that a segmenter never saw; ships nothing."""
+    return measure_unseen_lungs(open_folder(data), runs, order, recipe)
 
 
 def leave_out(data: Path, runs: Path, order: LeaveOutOrder, recipe: Recipe) -> LeaveOut:

@@ -6,12 +6,13 @@ training and validation, a segmenter of the shipped recipe is trained on the res
 them. It is trained for this test alone and never shipped.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from covidnet_node.errors import BadConfig
 from covidnet_node.imaging.prepare import mask_to_source, segmenter_input
@@ -27,6 +28,16 @@ from covidnet_node.training.segmenter import CHANNEL, train_segmenter
 
 BLOCK = Block("unseen lungs", "covidnet-node train unseen-lungs --card")
 FOLDER = "unseen-lungs"
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenOrder:
+    """How long to train, and how the figures were made."""
+
+    minutes: float
+    command: str
+    at: datetime
+    """UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,7 @@ class UnseenLungs:
 
 
 def measure_unseen_lungs(
-    data: Folder, runs: Path, minutes: float, recipe: Recipe
+    data: Folder, runs: Path, order: UnseenOrder, recipe: Recipe
 ) -> tuple[UnseenLungs, ...]:
     """Train without the recipe's `unseen_place` into runs/unseen-lungs; measure on it alone.
 
@@ -61,7 +72,7 @@ def measure_unseen_lungs(
     if not unseen:
         raise BadConfig("recipe.toml", "segmenter.unseen_place", f"no outlined film from {place!r}")
     folder = runs / FOLDER
-    train_segmenter(replace(data, films=kept), folder, minutes, recipe)
+    train_segmenter(replace(data, films=kept), folder, order.minutes, recipe)
     overlaps = _overlaps(data, unseen, folder, recipe)
     trained_on = sum(film.has_mask for film in kept)
     epochs = epochs_done(folder / "segmenter")
@@ -71,9 +82,7 @@ def measure_unseen_lungs(
     )
 
 
-def unseen_lines(
-    found: tuple[UnseenLungs, ...], command: str, at: datetime, minutes: float
-) -> Iterator[str]:
+def unseen_lines(found: Sequence[UnseenLungs], order: UnseenOrder) -> Iterator[str]:
     """The card's block, in Markdown."""
     for each in found:
         yield (
@@ -83,14 +92,14 @@ def unseen_lines(
         )
         yield (
             f"- Trained on {each.trained_on} outlined films of other places, {each.epochs} epochs, "
-            f"{minutes:.0f} minutes; the goal for a source never seen is 0.96."
+            f"{order.minutes:g} minutes at most; the goal for a source never seen is 0.96."
         )
-    yield f"- made {at:%Y-%m-%d %H:%M} UTC by `{command}`"
+    yield f"- made {order.at:%Y-%m-%d %H:%M} UTC by `{order.command}`"
 
 
-def as_table(found: tuple[UnseenLungs, ...]) -> list[dict[str, object]]:
-    """For JSON."""
-    return [asdict(each) for each in found]
+def as_json(found: Sequence[UnseenLungs]) -> str:
+    """The figures as JSON."""
+    return TypeAdapter(Sequence[UnseenLungs]).dump_json(found, indent=1).decode("utf-8")
 
 
 def _overlaps(
