@@ -340,7 +340,8 @@ def test_missed_goals_stay_in_the_table(measured):
 
 def test_a_card_keeps_what_a_person_wrote(measured, tmp_path):
     card = tmp_path / "CARD.md"
-    card.write_text(f"# Mine\n\n{FIGURES.start}\nold figures\n{FIGURES.end}\n\n## Failures\n\nmine too\n")
+    block = f"{FIGURES.start}\nold figures\n{FIGURES.end}"
+    card.write_text(f"# Mine\n\n{block}\n\n## Failures\n\nmine too\n")
     for _ in range(2):
         write_card(measured.evaluation, card)
         text = card.read_text()
