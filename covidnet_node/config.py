@@ -142,6 +142,34 @@ class Analyze(Section):
     """Attempts of any kind (restarts of the node, memory running out) before it is parked."""
 
 
+class Results(Section):
+    """What a destination wants to get, and in which form."""
+
+    report: Literal["comprehensive_3d", "comprehensive", "enhanced", "none"] = "comprehensive_3d"
+    """SOP class of the Structured Report; the content is the same in all three."""
+    heatmap: Literal["overlay", "plain_and_overlay", "none"] = "overlay"
+    """`plain_and_overlay`: a second instance without color, to switch the overlay off."""
+    contours: bool = False
+    """A presentation state (GSPS) that draws lungs and peaks on the original."""
+    segmentation: bool = False
+    """The lungs as a SEG object."""
+    evidence_map: bool = False
+    """The raw heatmap as a Parametric Map, where the source has a frame of reference."""
+    page: bool = False
+    """For "not analyzed": a page of text as an image beside the report."""
+    heatmap_syntax: Literal["explicit_little_endian", "rle", "jpeg_lossless", "jpeg_baseline"] = (
+        "explicit_little_endian"
+    )
+    character_set: Literal["source", "utf8"] = "source"
+    """`source`: declaration and bytes untouched. `utf8`: converted to ISO_IR 192."""
+    report_series_number: Annotated[int, Field(ge=1, le=2**31 - 1)] = 99101
+    heatmap_series_number: Annotated[int, Field(ge=1, le=2**31 - 1)] = 99102
+    """High, so that the results sort behind the images in every viewer. Contours, segmentation and
+    evidence map take the numbers that follow."""
+    series_prefix: Annotated[str, Field(pattern=r"^[ -\[\]-~]{0,16}$")] = ""
+    """Put before the series description; what and the notice follow."""
+
+
 class Destination(Section):
     """A PACS that wants results."""
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from covidnet_node.case import Algorithm, Analysis, ResultKind
+from covidnet_node.config import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Order:
     """The report that this one supersedes."""
     heatmap: NDArray[np.uint8] | None = None
     """(rows, columns, 3) RGB as drawn by `explain.overlay`; margins allowed."""
+    profile: Results = Results()
+    """What the destinations that get these results want."""
 
 
 @dataclass(frozen=True, slots=True)
