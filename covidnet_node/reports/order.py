@@ -1,6 +1,6 @@
 """What the report room is asked for, and what it hands back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -40,7 +40,7 @@ class Order:
     """The report that this one supersedes."""
     heatmap: NDArray[np.uint8] | None = None
     """(rows, columns, 3) RGB as drawn by `explain.overlay`; margins allowed."""
-    profile: Results = Results()
+    profile: Results = field(default_factory=Results)
     """What the destinations that get these results want."""
 
 
