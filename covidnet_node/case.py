@@ -72,6 +72,11 @@ class ResultKind(StrEnum):
 
     REPORT = "report"
     HEATMAP = "heatmap"
+    PLAIN = "plain"
+    """The heatmap's picture without color and contour, beside it in one series."""
+    CONTOURS = "contours"
+    SEGMENTATION = "segmentation"
+    EVIDENCE_MAP = "evidence_map"
 
 
 class DeliveryState(StrEnum):
