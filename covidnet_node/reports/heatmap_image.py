@@ -42,7 +42,7 @@ def build_heatmap(order: Order, series: Series, picture: NDArray[np.uint8]) -> D
     image.SeriesInstanceUID = series.uid
     image.SeriesNumber = series.number
     image.SeriesDescription = series.description
-    image.InstanceNumber = uids.instance_number(order)
+    image.InstanceNumber = uids.instance_number(order, ResultKind.HEATMAP)
     image.ConversionType = "WSD"
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.ImageComments = ascii_text(_comment(order))

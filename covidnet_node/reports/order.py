@@ -40,6 +40,8 @@ class Order:
     """The report that this one supersedes."""
     heatmap: NDArray[np.uint8] | None = None
     """(rows, columns, 3) RGB as drawn by `explain.overlay`; margins allowed."""
+    plain: NDArray[np.uint8] | None = None
+    """The same picture without color and contour, of the same size."""
     profile: Results = field(default_factory=Results)
     """What the destinations that get these results want."""
 

@@ -1,4 +1,4 @@
-"""The two series a study gets, and the equipment that claims them."""
+"""The series a study gets, and the equipment that claims them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,17 +8,34 @@ from pydicom.dataset import Dataset
 from covidnet_node.case import Algorithm, ResultKind
 from covidnet_node.intended_use import MANUFACTURER, NOTICE, PRODUCT
 from covidnet_node.reports import uids
-from covidnet_node.reports.identity import text, zone
+from covidnet_node.reports.identity import zone
 from covidnet_node.reports.narrative import ascii_text
 from covidnet_node.reports.order import Order
 
-_NUMBERS = {ResultKind.REPORT: 99101, ResultKind.HEATMAP: 99102}
-"""High, so that the results sort behind the images in every viewer."""
+_BEHIND_HEATMAP = {
+    ResultKind.HEATMAP: 0,
+    ResultKind.CONTOURS: 1,
+    ResultKind.SEGMENTATION: 2,
+    ResultKind.EVIDENCE_MAP: 3,
+}
+"""Series numbers from the heatmap's on."""
+
+_WORDS = {
+    ResultKind.CONTOURS: "outline",
+    ResultKind.SEGMENTATION: "lungs",
+    ResultKind.EVIDENCE_MAP: "map",
+}
+"""What a kind is called in a series description, which has little room."""
+
+_LARGEST = 2**31 - 1
+"""Of an IS (PS3.5 6.2)."""
+_ROOM = 64
+"""Characters of an LO."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Series of one kind in one study under one set of weights."""
+    """Series of one kind in one study under one set of weights and one profile."""
 
     uid: str
     number: int
@@ -28,12 +45,24 @@ class Series:
 
 def series_of(order: Order, kind: ResultKind) -> Series:
     """Find the series a result belongs to."""
-    study_uid = text(order.source, "StudyInstanceUID")
-    return Series(
-        uid=uids.series_uid(study_uid, kind, order.algorithm),
-        number=_NUMBERS[kind],
-        description=f"{PRODUCT} AI {kind.value}: {NOTICE}",
+    # The plain picture lies beside the heatmap, so that a reader can toggle between the two.
+    shared = ResultKind.HEATMAP if kind is ResultKind.PLAIN else kind
+    behind = _BEHIND_HEATMAP.get(shared)
+    profile = order.profile
+    number = (
+        profile.report_series_number
+        if behind is None
+        # The largest number that an IS holds stays the largest.
+        else min(profile.heatmap_series_number + behind, _LARGEST)
     )
+    description = _describe(profile.series_prefix, _WORDS.get(shared, shared.value))
+    return Series(uids.series_uid(order, shared, number, description), number, description)
+
+
+def _describe(prefix: str, what: str) -> str:
+    """Say whose, what and the notice; a long prefix stands in place of the product's name."""
+    whole = f"{prefix}{PRODUCT} AI {what}: {NOTICE}"
+    return whole if len(whole) <= _ROOM else f"{prefix}AI {what}: {NOTICE}"
 
 
 def sign(dataset: Dataset, algorithm: Algorithm | None) -> None:

@@ -52,7 +52,7 @@ def build_report(order: Order, series: Series) -> Dataset:
         series_instance_uid=series.uid,
         series_number=series.number,
         sop_instance_uid=uids.instance_uid(order, ResultKind.REPORT),
-        instance_number=uids.instance_number(order),
+        instance_number=uids.instance_number(order, ResultKind.REPORT),
         manufacturer=MANUFACTURER,
         is_complete=True,
         is_verified=False,

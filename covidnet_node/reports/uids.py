@@ -10,7 +10,7 @@ from covidnet_node.case import Algorithm, ResultKind
 from covidnet_node.reports.identity import text
 from covidnet_node.reports.order import Order
 
-RESULT_FORMAT = "1"
+RESULT_FORMAT = "2"
 """To be raised with every change of code that changes the bytes of a result."""
 
 _NO_ALGORITHM = "no algorithm"
@@ -22,12 +22,20 @@ def instance_uid(order: Order, kind: ResultKind) -> str:
     The probabilities are not part of the name: they follow from pixels and weights, and a last
     digit that differs between two processors must not make a second report.
     """
-    return _uid(kind.value, *_content(order))
+    return _uid(kind.value, *_content(order), *_form(order, kind))
 
 
-def series_uid(study_uid: str, kind: ResultKind, algorithm: Algorithm | None) -> str:
-    """Name the one series per study, kind and model version."""
-    return _uid("series", study_uid, kind.value, algorithm_digest(algorithm), RESULT_FORMAT)
+def series_uid(order: Order, kind: ResultKind, number: int, description: str) -> str:
+    """Name the one series per study, kind, model version, number and description."""
+    return _uid(
+        "series",
+        text(order.source, "StudyInstanceUID"),
+        kind.value,
+        algorithm_digest(order.algorithm),
+        str(number),
+        description,
+        RESULT_FORMAT,
+    )
 
 
 def device_uid(algorithm: Algorithm | None) -> str:
@@ -40,14 +48,16 @@ def tracking_uid(order: Order, what: str) -> str:
     return _uid("tracking", what, *_content(order))
 
 
-def instance_number(order: Order) -> int:
+def instance_number(order: Order, kind: ResultKind) -> int:
     """Number a result within its series, 1 to 99,999,999.
 
-    The rule: a hash of the same content as the UID, without the kind. Report and heatmap of
-    one image thus share their number; two images of a study, or a report and its successor,
-    share one in a hundred million.
+    The rule: an odd hash of the same content as the UID, without kind and form. Report and
+    heatmap of one image thus share their number, and the plain picture has the next one, so that
+    it lies beside the heatmap in every viewer; two images of a study, or a report and its
+    successor, share one in fifty million.
     """
-    return int(_digest("number", *_content(order))[:16], 16) % 99_999_999 + 1
+    odd = 2 * (int(_digest("number", *_content(order))[:16], 16) % 49_999_999) + 1
+    return odd + 1 if kind is ResultKind.PLAIN else odd
 
 
 def algorithm_digest(algorithm: Algorithm | None) -> str:
@@ -71,7 +81,19 @@ def _content(order: Order) -> tuple[str, ...]:
         *order.admission_notes,
         "supersedes",
         "" if before is None else before.sop_uid,
+        # Converted or not: the same identity in another character set is other bytes.
+        text(order.source, "SpecificCharacterSet"),
     )
+
+
+def _form(order: Order, kind: ResultKind) -> tuple[str, ...]:
+    """Those parts of the profile that shape an object of this kind, and no others."""
+    profile = order.profile
+    if kind is ResultKind.REPORT:
+        return (str(profile.report_series_number), profile.series_prefix)
+    own = (str(profile.heatmap_series_number), profile.series_prefix)
+    pictures = (ResultKind.HEATMAP, ResultKind.PLAIN)
+    return (*own, profile.heatmap_syntax) if kind in pictures else own
 
 
 def _uid(*parts: str) -> str:
