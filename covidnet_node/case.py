@@ -77,6 +77,8 @@ class ResultKind(StrEnum):
     CONTOURS = "contours"
     SEGMENTATION = "segmentation"
     EVIDENCE_MAP = "evidence_map"
+    PAGE = "page"
+    """For "not analyzed": the words of the report as an image."""
 
 
 class DeliveryState(StrEnum):

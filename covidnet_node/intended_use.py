@@ -27,3 +27,7 @@ FINDINGS = {
     "pneumonia": "Findings compatible with pneumonia other than COVID-19",
     "normal": "No COVID-19 or pneumonia pattern found; other disease not assessed",
 }
+
+UNLIKELY, LIKELY = 0.20, 0.50
+"""Probability of a class at and below which nothing in the image is pointed at for it, neither in
+color nor as a region, and from which color has its full strength."""
