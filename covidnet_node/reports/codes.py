@@ -7,6 +7,7 @@ private, scheme 99COVIDNET, which each report declares (PS3.3 C.12.1.1.5).
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
 
 from covidnet_node.case import Outcome, Reason
 from covidnet_node.intended_use import FINDINGS, MANUFACTURER
@@ -46,6 +47,7 @@ CHEST_XRAY = _snomed("399208008", "Plain X-ray of chest")
 IMAGING = _snomed("363679005", "Imaging procedure")
 LUNG = _snomed("39607008", "Lung")
 ARTIFICIAL_INTELLIGENCE = _dicom("123110", "Artificial Intelligence")
+PROCESSING_EQUIPMENT = _dicom("109102", "Processing Equipment")
 GRAD_CAM = _dicom("130403", "Gradient-weighted class activation")
 SOURCE_IMAGE = _dicom("121322", "Source image for image processing operation")
 IMAGE_LIBRARY = _dicom("111028", "Image Library")
@@ -125,6 +127,13 @@ def reason_code(reason: Reason) -> CodedConcept:
     """Code a reason; its value is the reason's name without underscores, or its short form."""
     value = SHORTENED.get(reason) or reason.name.replace("_", "")
     return _private(value, reason_words(reason))
+
+
+def plain(concept: CodedConcept) -> Dataset:
+    """Copy a code as an item for a sequence outside the content tree."""
+    item = Dataset()
+    item.update(concept)
+    return item
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from covidnet_node.case import Algorithm, Analysis, ResultKind
+from covidnet_node.case import Algorithm, Analysis, Outcome, ResultKind
 from covidnet_node.config import Results
 
 
@@ -44,6 +45,8 @@ class Order:
     """The same picture without color and contour, of the same size."""
     profile: Results = field(default_factory=Results)
     """What the destinations that get these results want."""
+    program: str = ""
+    """Version of this program. Results name it, so it is part of their UIDs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +55,17 @@ class Built:
 
     kind: ResultKind
     dataset: Dataset
+
+
+ReportClass = Literal["comprehensive_3d", "comprehensive", "enhanced"]
+
+
+def report_class(order: Order) -> ReportClass | None:
+    """Say as which kind of SR the report goes out; None where the profile wants none.
+
+    "Not analyzed" is always reported: silence looks like "normal".
+    """
+    wanted = order.profile.report
+    if wanted != "none":
+        return wanted
+    return "comprehensive_3d" if order.analysis.outcome is Outcome.NOT_ANALYZED else None

@@ -26,6 +26,8 @@ _LONGEST_SIDE = 512
 """Regions are found on a grid of at most this size; a heatmap holds no finer detail."""
 _SMALLEST = 0.004
 """Share of the lungs' area below which a region is a speck."""
+_SPECK = 0.02
+"""Share of the mask's area below which a piece of it is no lung."""
 _TRIANGLE = 4
 """Points of the simplest closed outline, the first counted twice."""
 
@@ -110,6 +112,18 @@ def find_regions(heatmap: NDArray[np.float32], lungs: Mask) -> tuple[Region, ...
     )
 
 
+def outline_lungs(lungs: Mask) -> tuple[Points, ...]:
+    """Outline each lung that is more than a speck, the larger first; points as in `Region`."""
+    step = max(1, -(-max(lungs.shape, default=0) // _LONGEST_SIDE))
+    cells = lungs[step // 2 :: step, step // 2 :: step]
+    labels, found = ndimage.label(cells)
+    areas = ndimage.sum_labels(cells, labels, np.arange(1, found + 1))
+    order = [number for number in np.argsort(-areas, kind="stable")
+             if areas[number] >= _SPECK * areas.sum()]  # fmt: skip
+    grid = _Grid(cells.astype(np.float64), cells, step, (lungs.shape[0], lungs.shape[1]))
+    return tuple(_outline(grid, labels == number + 1) for number in order)
+
+
 def _look(heatmap: NDArray[np.float32], lungs: Mask) -> _Grid:
     step = max(1, -(-max(heatmap.shape, default=0) // _LONGEST_SIDE))
     # The middle of each cell stands for the cell.
@@ -120,10 +134,14 @@ def _look(heatmap: NDArray[np.float32], lungs: Mask) -> _Grid:
 
 def _region(grid: _Grid, cells: Mask, share: float) -> Region:
     side, zone = _place(grid, cells)
+    highest = float(grid.heat[cells].max())
+    return Region(_outline(grid, cells), min(share, 1.0), highest, side, zone)
+
+
+def _outline(grid: _Grid, cells: Mask) -> Points:
     corners = _simplify(_trace(ndimage.binary_fill_holes(cells))) * grid.step
     rows, columns = grid.shape
-    outline = np.clip(corners[:, ::-1], 0, (columns, rows))
-    return Region(outline, min(share, 1.0), float(grid.heat[cells].max()), side, zone)
+    return np.clip(corners[:, ::-1], 0, (columns, rows))
 
 
 def _place(grid: _Grid, cells: Mask) -> tuple[Side, Zone]:
@@ -145,7 +163,7 @@ def _between(lungs: Mask) -> float:
     areas = ndimage.sum_labels(lungs, labels, np.arange(1, found + 1))
     largest = np.argsort(-areas, kind="stable")[:2]
     if len(largest) < 2 or areas[largest[1]] < 0.1 * areas[largest[0]]:
-        return lungs.shape[1] / 2
+        return float(lungs.shape[1]) / 2
     left, right = (float(np.nonzero(labels == number + 1)[1].mean()) for number in largest)
     return (left + right) / 2
 

@@ -52,6 +52,7 @@ def build_failure(
     algorithm: Algorithm | None = None,
     admission_notes: tuple[str, ...] = (),
     predecessor: Reference | None = None,
+    program: str = "",
 ) -> Built:
     """Build the "not analyzed" report from the header alone, so that no image goes unanswered."""
     order = Order(
@@ -63,6 +64,7 @@ def build_failure(
         identity_digest=identity_digest,
         admission_notes=admission_notes,
         predecessor=predecessor,
+        program=program,
     )
     return build_results(order)[0]
 
@@ -105,7 +107,7 @@ def _buffer() -> DicomBytesIO:
 
 
 def _finish(order: Order, kind: ResultKind, dataset: Dataset) -> Built:
-    sign(dataset, order.algorithm)
+    sign(dataset, order)
     date(dataset, order)
     transplant(order.source, dataset)
     return Built(kind, dataset)

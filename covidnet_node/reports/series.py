@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 
 from covidnet_node.case import Algorithm, ResultKind
 from covidnet_node.intended_use import MANUFACTURER, NOTICE, PRODUCT
-from covidnet_node.reports import uids
+from covidnet_node.reports import codes, uids
 from covidnet_node.reports.identity import zone
 from covidnet_node.reports.narrative import ascii_text
 from covidnet_node.reports.order import Order
@@ -17,6 +17,7 @@ _BEHIND_HEATMAP = {
     ResultKind.CONTOURS: 1,
     ResultKind.SEGMENTATION: 2,
     ResultKind.EVIDENCE_MAP: 3,
+    ResultKind.PAGE: 4,
 }
 """Series numbers from the heatmap's on."""
 
@@ -24,6 +25,7 @@ _WORDS = {
     ResultKind.CONTOURS: "outline",
     ResultKind.SEGMENTATION: "lungs",
     ResultKind.EVIDENCE_MAP: "map",
+    ResultKind.PAGE: "note",
 }
 """What a kind is called in a series description, which has little room."""
 
@@ -65,13 +67,33 @@ def _describe(prefix: str, what: str) -> str:
     return whole if len(whole) <= _ROOM else f"{prefix}AI {what}: {NOTICE}"
 
 
-def sign(dataset: Dataset, algorithm: Algorithm | None) -> None:
-    """Set the General Equipment module (PS3.3 C.7.5.1) to this product and its weights."""
-    version = "none" if algorithm is None else ascii_text(algorithm.version)
-    dataset.Manufacturer = MANUFACTURER
-    dataset.ManufacturerModelName = PRODUCT
-    dataset.DeviceSerialNumber = uids.algorithm_digest(algorithm)[:16]
-    dataset.SoftwareVersions = [f"weights {version}"[:64], f"format {uids.RESULT_FORMAT}"]
+def sign(dataset: Dataset, order: Order) -> None:
+    """Set the General Equipment module (PS3.3 C.7.5.1) to this product and its weights.
+
+    The same stands in Contributing Equipment Sequence (C.12.1), with the UID of the device that
+    the report's observer has, as IHE AI Results asks of every algorithm.
+    """
+    contribution = Dataset()
+    contribution.PurposeOfReferenceCodeSequence = [codes.plain(codes.PROCESSING_EQUIPMENT)]
+    contribution.DeviceUID = uids.device_uid(order.algorithm)
+    contribution.ContributionDescription = _contribution(order.algorithm)
+    version = "none" if order.algorithm is None else ascii_text(order.algorithm.version)
+    program = [f"program {ascii_text(order.program)}"] if order.program else []
+    for equipment in (dataset, contribution):
+        equipment.Manufacturer = MANUFACTURER
+        equipment.ManufacturerModelName = PRODUCT
+        equipment.DeviceSerialNumber = uids.algorithm_digest(order.algorithm)[:16]
+        equipment.SoftwareVersions = [
+            line[:_ROOM]
+            for line in (*program, f"weights {version}", f"format {uids.RESULT_FORMAT}")
+        ]
+    dataset.ContributingEquipmentSequence = [contribution]
+
+
+def _contribution(algorithm: Algorithm | None) -> str:
+    if algorithm is None:
+        return "Answered without an analysis"
+    return f"Analysis by {ascii_text(algorithm.name)} {ascii_text(algorithm.version)}"
 
 
 def date(dataset: Dataset, order: Order) -> None:

@@ -8,7 +8,7 @@ import hashlib
 
 from covidnet_node.case import Algorithm, ResultKind
 from covidnet_node.reports.identity import text
-from covidnet_node.reports.order import Order
+from covidnet_node.reports.order import Order, report_class
 
 RESULT_FORMAT = "2"
 """To be raised with every change of code that changes the bytes of a result."""
@@ -35,6 +35,8 @@ def series_uid(order: Order, kind: ResultKind, number: int, description: str) ->
         str(number),
         description,
         RESULT_FORMAT,
+        # The equipment, its software included, is one for a series (PS3.3 C.7.5.1).
+        order.program,
     )
 
 
@@ -75,6 +77,7 @@ def _content(order: Order) -> tuple[str, ...]:
         order.identity_digest,
         algorithm_digest(order.algorithm),
         RESULT_FORMAT,
+        order.program,
         order.analysis.outcome.value,
         "" if order.analysis.reason is None else order.analysis.reason.value,
         order.analysis.detail,
@@ -90,7 +93,8 @@ def _form(order: Order, kind: ResultKind) -> tuple[str, ...]:
     """Those parts of the profile that shape an object of this kind, and no others."""
     profile = order.profile
     if kind is ResultKind.REPORT:
-        return (str(profile.report_series_number), profile.series_prefix)
+        shape = report_class(order) or "none"
+        return (shape, str(profile.report_series_number), profile.series_prefix)
     own = (str(profile.heatmap_series_number), profile.series_prefix)
     pictures = (ResultKind.HEATMAP, ResultKind.PLAIN)
     return (*own, profile.heatmap_syntax) if kind in pictures else own
