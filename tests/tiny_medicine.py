@@ -71,13 +71,9 @@ def tiny_recipe():
         lungs=replace(
             recipe.lungs,
             threshold=0.0,
-            most_area=1.0,
-            least_balance=0.0,
+            least_lung=0.0,
             most_bridge=1.0,
-            least_height_by_width=0.0,
-            least_apart=0.0,
             most_on_border=1.0,
-            least_agreement=0.0,
             least_trust=0.0,
         ),
     )
@@ -107,11 +103,11 @@ def tiny_weights(path: Path) -> Path:
 
 
 def sighted(folder: Path) -> Networks:
-    """The tiny networks, with a segmenter that takes whatever is dark for lung."""
+    """The tiny networks, with a segmenter that takes whatever is dark for lung and has no view."""
     manifest = load_manifest(folder)
     networks = load_networks(manifest, folder, "cpu")
-    sane = replace(manifest, lungs=load_recipe().lungs)
-    return replace(networks, manifest=sane, segmenter=DarkIsLung())
+    sane = replace(manifest, lungs=load_recipe().lungs, view=None)
+    return replace(networks, manifest=sane, segmenter=DarkIsLung(), view=None)
 
 
 class DarkIsLung(nn.Module):

@@ -8,7 +8,7 @@ to start. Thresholds live here, never in code or site config.
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,32 +40,18 @@ class SegmenterEntry:
 
 @dataclass(frozen=True, slots=True)
 class LungLimits:
-    """What counts as two plausible lungs; shares of the segmenter's square unless said."""
+    """What counts as two lungs that can be read; shares of the segmenter's square unless said."""
 
     threshold: float
     """Probability at and above which a pixel is lung."""
     least_area: float
-    most_area: float
+    """Of both lungs."""
     least_lung: float
-    """Area of the smaller lung."""
-    least_balance: float
-    """Smaller lung's area by the larger's."""
+    """Area of the smaller lung: less is a lung missing."""
     most_bridge: float
-    """Height of the mask where the lungs are nearest, by its greatest height."""
-    least_height: float
-    """Of each lung."""
-    least_height_by_width: float
-    """Of each lung, on the square."""
-    most_height_by_width: float
-    """Bands are no lungs."""
-    most_tilt: float
-    """Difference of the lungs' centers in height."""
-    least_apart: float
-    """Distance of the lungs' centers across: less on a lateral view."""
+    """Height of the mask where the lungs are nearest, by its greatest height: one, cut in two."""
     most_on_border: float
     """Share of the square's border that is lung: cut off."""
-    least_agreement: float
-    """Share of the lung field that lies inside the other convention's outline, 0 to 1."""
     least_trust: float
     """Mean probability inside the mask times the more ragged lung's solidity, about 0 to 1."""
 
@@ -100,11 +86,11 @@ class EnsembleEntry:
 
 @dataclass(frozen=True, slots=True)
 class DistanceEntry:
-    """How far an image is from the training data."""
+    """How far an image is from the training data: by the members, or by the segmenter's view."""
 
     file: WeightsFile
     limit: float
-    """Score, 0 to 1, above which there is no conclusion."""
+    """Score, 0 to 1, above which there is no conclusion, or no answer at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +121,8 @@ class Manifest:
     members: tuple[MemberEntry, ...]
     ensemble: EnsembleEntry
     distance: DistanceEntry
+    view: DistanceEntry | None
+    """None for weights that cannot tell a frontal chest film by its looks."""
     metrics: tuple[Metric, ...]
     digest: str
     """SHA-256 of the manifest file, hex: it covers every weight through its hash."""
@@ -207,11 +195,12 @@ def _manifest(path: Path, raw: Mapping[str, Any], digest: str) -> Manifest:
             data_sha256=raw["data_sha256"],
             code_version=raw["code_version"],
             segmenter=SegmenterEntry(**_with_file(raw["segmenter"])),
-            lungs=LungLimits(**raw["lungs"]),
+            lungs=_lungs(raw["lungs"]),
             crop=CropRecipe(**raw["crop"]),
             members=tuple(MemberEntry(**_with_file(member)) for member in raw["member"]),
             ensemble=EnsembleEntry(**raw["ensemble"]),
             distance=DistanceEntry(**_with_file(raw["distance"])),
+            view=_view(raw),
             metrics=tuple(Metric(**metric) for metric in raw.get("metric", ())),
             digest=digest,
         )
@@ -219,6 +208,16 @@ def _manifest(path: Path, raw: Mapping[str, Any], digest: str) -> Manifest:
         raise BadConfig(str(path), str(error.args[0]), "is missing; export the weights") from error
     except TypeError as error:
         raise BadConfig(str(path), "keys", f"are not this program's: {error}") from error
+
+
+def _lungs(table: Mapping[str, Any]) -> LungLimits:
+    """Older weights name limits that the view has made needless; they are passed over."""
+    return LungLimits(**{field.name: table[field.name] for field in fields(LungLimits)})
+
+
+def _view(raw: Mapping[str, Any]) -> DistanceEntry | None:
+    """Optional: weights exported before it load, and judge the lungs' outline alone."""
+    return DistanceEntry(**_with_file(raw["view"])) if "view" in raw else None
 
 
 def _with_file(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,6 +231,7 @@ def _files(manifest: Manifest) -> tuple[tuple[str, WeightsFile], ...]:
         ("segmenter", manifest.segmenter.file),
         *members,
         ("distance", manifest.distance.file),
+        *((("view", manifest.view.file),) if manifest.view else ()),
     )
 
 

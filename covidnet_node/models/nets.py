@@ -23,6 +23,9 @@ WIDTH = 160
 LUNG_FIELD, LUNG_AND_HEART = 0, 1
 """The segmenter's channels: one per outline convention. The node means the lung field."""
 
+VIEW_BLOCK, VIEW_GRID = 1, 3
+"""Where the segmenter's view of a film is taken: the decoder's second map, in nine fields."""
+
 
 class Pyramid(nn.Module):
     """A torchvision trunk whose deeper stages are brought back to one eighth of the input's side.
@@ -89,20 +92,41 @@ class Classifier(nn.Module):
         return logits, functional.conv2d(maps, self.head.weight[:, :, None, None])
 
 
-def build_segmenter(architecture: str) -> nn.Module:
+class LungNet(smp.Unet):  # type: ignore[misc]
+    """The U-Net of segmentation-models-pytorch, one output channel per outline convention."""
+
+    def with_view(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as forward gives them, and what was made of the film: (batch, width).
+
+        The view is the map on which the decoder, at an eighth of the side, has joined what is
+        there with where it is, averaged over a grid of three by three.
+        """
+        *shallow, maps = self.encoder(images)
+        maps = self.decoder.center(maps)
+        view = maps
+        for number, block in enumerate(self.decoder.blocks):
+            beside = shallow.pop()
+            skip = beside if shallow else None
+            maps = block(maps, *beside.shape[-2:], skip_connection=skip)
+            if number == VIEW_BLOCK:
+                view = maps
+        logits: Tensor = self.segmentation_head(maps)
+        return logits, functional.adaptive_avg_pool2d(view, VIEW_GRID).flatten(1)
+
+
+def build_segmenter(architecture: str) -> LungNet:
     """An empty U-Net with two output channels; raises KeyError for an unknown name."""
     encoder = {
         "unet-mobilenetv3_small": "tu-mobilenetv3_small_100",
         "unet-regnety_002": "tu-regnety_002",
     }[architecture]
-    network: nn.Module = smp.Unet(
+    return LungNet(
         encoder,
         encoder_weights=None,
         in_channels=1,
         classes=2,
         decoder_channels=(96, 64, 32, 24, 16),
     )
-    return network
 
 
 def build_classifier(architecture: str, classes: int = len(CLASSES)) -> Classifier:

@@ -14,7 +14,13 @@ from covidnet_node.case import Reason
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.models.distance import Distance
 from covidnet_node.models.manifest import FILE, Manifest, WeightsFile
-from covidnet_node.models.nets import Classifier, build_classifier, build_segmenter, to_device
+from covidnet_node.models.nets import (
+    Classifier,
+    LungNet,
+    build_classifier,
+    build_segmenter,
+    to_device,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +29,12 @@ class Networks:
 
     manifest: Manifest
     device: torch.device
-    segmenter: nn.Module
+    segmenter: LungNet
     members: tuple[Classifier, ...]
     """In the manifest's order."""
     distance: Distance
+    view: Distance | None
+    """Of what the segmenter makes of frontal films; None for weights that are without."""
 
 
 def load_networks(manifest: Manifest, folder: Path, device: str) -> Networks:
@@ -45,6 +53,7 @@ def load_networks(manifest: Manifest, folder: Path, device: str) -> Networks:
             _member(folder, entry.architecture, entry.file, place) for entry in manifest.members
         ),
         distance=_distance(folder, manifest.distance.file),
+        view=_distance(folder, manifest.view.file) if manifest.view else None,
     )
 
 
@@ -72,13 +81,14 @@ def _device(name: str) -> torch.device:
     return place
 
 
-def _segmenter(manifest: Manifest, folder: Path, place: torch.device) -> nn.Module:
+def _segmenter(manifest: Manifest, folder: Path, place: torch.device) -> LungNet:
     entry = manifest.segmenter
     try:
         network = build_segmenter(entry.architecture)
     except KeyError as error:
         raise _unknown(folder, entry.architecture) from error
-    return _filled(network, folder / entry.file.name, place)
+    _filled(network, folder / entry.file.name, place)
+    return network
 
 
 def _member(folder: Path, architecture: str, file: WeightsFile, place: torch.device) -> Classifier:
@@ -90,7 +100,7 @@ def _member(folder: Path, architecture: str, file: WeightsFile, place: torch.dev
     return network
 
 
-def _filled(network: nn.Module, path: Path, place: torch.device) -> nn.Module:
+def _filled(network: nn.Module, path: Path, place: torch.device) -> None:
     tensors = _tensors(path)
     try:
         network.load_state_dict(tensors)
@@ -98,7 +108,7 @@ def _filled(network: nn.Module, path: Path, place: torch.device) -> nn.Module:
         raise BadConfig(
             str(path), "tensors", "do not fit the architecture the manifest names"
         ) from error
-    return to_device(network, place)
+    to_device(network, place)
 
 
 def _distance(folder: Path, file: WeightsFile) -> Distance:

@@ -1,16 +1,17 @@
 """Where the lungs are, and whether what was found can be two lungs at all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
-from torch import nn
+from torch import Tensor, nn
 
+from covidnet_node.models.distance import distance_scores
 from covidnet_node.models.manifest import LungLimits
-from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, normalize
+from covidnet_node.models.nets import LUNG_FIELD, LungNet, normalize
 from covidnet_node.models.networks import Networks, memory_verdict
 
 
@@ -25,6 +26,11 @@ class Lungs:
     plausible: bool
     remark: str
     """Why it is not plausible; empty if it is."""
+    strangeness: float = 0.0
+    """Share of validation's frontal films that look more like training's, 0 to 1."""
+
+
+STRANGE = "the image does not look like a frontal chest radiograph"
 
 
 def segment(networks: Networks, square: NDArray[np.float32]) -> Lungs:
@@ -34,8 +40,27 @@ def segment(networks: Networks, square: NDArray[np.float32]) -> Lungs:
     device is out of memory.
     """
     with memory_verdict():
-        probabilities = lung_probabilities(networks.segmenter, square[None], networks.device)[0]
-    return judge_lungs(probabilities, networks.manifest.lungs)
+        if networks.view is None:
+            both = lung_probabilities(networks.segmenter, square[None], networks.device)
+            strangeness = 0.0
+        else:
+            both, seen = lungs_and_view(networks.segmenter, square[None], networks.device)
+            strangeness = float(distance_scores(networks.view, seen)[0])
+    found = judge_lungs(both[0], networks.manifest.lungs)
+    entry = networks.manifest.view
+    strange = entry is not None and strangeness > entry.limit
+    remark = found.remark or (STRANGE if strange else "")
+    return replace(found, plausible=not remark, remark=remark, strangeness=strangeness)
+
+
+def lungs_and_view(
+    segmenter: LungNet, squares: NDArray[np.float32], device: torch.device
+) -> tuple[NDArray[np.float32], Tensor]:
+    """Probabilities as lung_probabilities gives them, and the views: (n, width) on the CPU."""
+    with torch.inference_mode():
+        logits, seen = segmenter.with_view(_images(squares, device))
+        found: NDArray[np.float32] = torch.sigmoid(logits).cpu().numpy()
+        return found, seen.cpu()
 
 
 def lung_probabilities(
@@ -43,10 +68,14 @@ def lung_probabilities(
 ) -> NDArray[np.float32]:
     """(n, 2, side, side): probability per outline convention for (n, side, side) squares."""
     with torch.inference_mode():
-        images = torch.from_numpy(squares).unsqueeze(1).to(device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        found: NDArray[np.float32] = torch.sigmoid(segmenter(normalize(images))).cpu().numpy()
-    return found
+        logits = segmenter(_images(squares, device))
+        found: NDArray[np.float32] = torch.sigmoid(logits).cpu().numpy()
+        return found
+
+
+def _images(squares: NDArray[np.float32], device: torch.device) -> Tensor:
+    images = torch.from_numpy(squares).unsqueeze(1).to(device)
+    return normalize(images).contiguous(memory_format=torch.channels_last)
 
 
 def judge_lungs(probabilities: NDArray[np.float32], limits: LungLimits) -> Lungs:
@@ -62,11 +91,7 @@ def judge_lungs(probabilities: NDArray[np.float32], limits: LungLimits) -> Lungs
     cut = _valley(rough)
     halves = (_main_piece(rough[:, :cut]), _main_piece(rough[:, cut:]))
     mask = np.concatenate(halves, axis=1)
-    remark = (
-        _size_remark(halves, limits)
-        or _place_remark(halves, mask, cut, limits)
-        or _trust_remark(probabilities, halves, limits)
-    )
+    remark = _size_remark(halves, cut, limits) or _trust_remark(probabilities, halves, limits)
     return Lungs(mask, float(mask.mean()), plausible=not remark, remark=remark)
 
 
@@ -90,37 +115,16 @@ def _main_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled
 
 
-def _size_remark(halves: tuple[NDArray[np.bool_], ...], limits: LungLimits) -> str:
-    """Areas and heights."""
-    side = halves[0].shape[0]
-    areas = [float(half.sum()) / side**2 for half in halves]
-    if min(areas) < limits.least_lung:
+def _size_remark(halves: tuple[NDArray[np.bool_], ...], cut: int, limits: LungLimits) -> str:
+    """Two of them, large enough, not cut off."""
+    mask = np.concatenate(halves, axis=1)
+    if min(float(half.sum()) for half in halves) / mask.size < limits.least_lung:
         return "only one lung was found"
-    if min(areas) / max(areas) < limits.least_balance:
-        return "one lung is far smaller than the other"
-    if not limits.least_area <= sum(areas) <= limits.most_area:
-        return "the lungs are too small or too large for a chest radiograph"
-    for half in halves:
-        height, width = (np.ptp(np.flatnonzero(half.any(axis=axis))) + 1 for axis in (1, 0))
-        slender = limits.least_height_by_width <= height / width <= limits.most_height_by_width
-        if height / side < limits.least_height or not slender:
-            return "a lung does not have the shape of one"
-    return ""
-
-
-def _place_remark(
-    halves: tuple[NDArray[np.bool_], ...], mask: NDArray[np.bool_], cut: int, limits: LungLimits
-) -> str:
-    """Two of them, side by side, not cut off."""
-    side = mask.shape[0]
+    if float(mask.mean()) < limits.least_area:
+        return "the lungs are too small for a chest radiograph"
     heights = mask.sum(axis=0)
     if heights[max(cut - 1, 0) : cut + 1].min() > limits.most_bridge * heights.max():
         return "two separate lungs were not found"
-    down, across = zip(*(np.argwhere(half).mean(axis=0) / side for half in halves), strict=True)
-    if abs(down[0] - down[1]) > limits.most_tilt:
-        return "the lungs are not side by side"
-    if across[1] + cut / side - across[0] < limits.least_apart:
-        return "the lungs are too near each other, as on a lateral view"
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     if float(border.mean()) > limits.most_on_border:
         return "the lungs are cut off by the edge of the image"
@@ -130,12 +134,8 @@ def _place_remark(
 def _trust_remark(
     probabilities: NDArray[np.float32], halves: tuple[NDArray[np.bool_], ...], limits: LungLimits
 ) -> str:
-    """Whether both outline conventions and the network itself believe it."""
-    mask = np.concatenate(halves, axis=1)
-    other = probabilities[LUNG_AND_HEART] >= limits.threshold
-    if float(other[mask].mean()) < limits.least_agreement:
-        return "the two lung outlines contradict each other"
-    certainty = float(probabilities[LUNG_FIELD][mask].mean())
+    """Whether the network itself believes it."""
+    certainty = float(probabilities[LUNG_FIELD][np.concatenate(halves, axis=1)].mean())
     if certainty * min(map(_solidity, halves)) < limits.least_trust:
         return "the lung outline is uncertain"
     return ""

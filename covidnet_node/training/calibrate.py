@@ -4,7 +4,7 @@ Everything here is fitted on the validation split, weighted so that every class 
 no source rules its class; only the distance's directions come from the training split.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,9 @@ from covidnet_node.training.recipe import Recipe
 
 FILE = "calibration.safetensors"
 COVID19 = LABELS["covid"]
+
+DIRECTIONS = 32
+"""In which the members' features of training films are told to differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ def calibrate(data: Folder, runs: Path, recipe: Recipe) -> Calibration:
     single = torch.softmax(val.logits / temperature, dim=-1).double().numpy()
     mean = single.mean(axis=0)
     gaps = np.abs(single.max(axis=0) - single.min(axis=0)).sum(axis=-1) / 2
-    distance = _distance(train, val)
+    labels = torch.from_numpy(train.labels)
+    distance = fit_distance(train.features, labels, val.features, DIRECTIONS)
     found = Calibration(
         temperature=temperature,
         covid19_threshold=_threshold(mean[:, COVID19], val),
@@ -113,6 +117,29 @@ def load_calibration(runs: Path) -> Calibration:
     return Calibration(temperature, threshold, disagreement, Distance(**tensors))
 
 
+def fit_distance(train: Tensor, labels: Tensor, val: Tensor, directions: int) -> Distance:
+    """Directions and spread of training features, distances of validation features.
+
+    `train` and `val` are (n, width), `labels` (n,) counts the classes of `train` from 0.
+    """
+    center, scale = train.mean(dim=0), train.std(dim=0) + 1e-3
+    centered = (train - center) / scale
+    count = min(directions, len(centered) // 4)
+    # The eigenvectors of the covariance: far quicker than an SVD of thousands of rows.
+    leading = torch.linalg.eigh((centered.T @ centered).double()).eigenvectors.flip(1)
+    axes = leading[:, :count].T.float().contiguous()
+    along = centered @ axes.T
+    residual = (centered - along @ axes).norm(dim=1).square().mean().sqrt()
+    classes = int(labels.max()) + 1
+    means = torch.stack([along[labels == label].mean(dim=0) for label in range(classes)])
+    spread = torch.cov((along - means[labels]).T) + 1e-3 * torch.eye(count)
+    values, vectors = torch.linalg.eigh(spread)
+    whiten = vectors / values.sqrt()
+    bare = Distance(center, scale, axes, whiten, means @ whiten, residual, torch.zeros(1))
+    ranks = torch.linspace(0, 1, 201, dtype=torch.float64)
+    return replace(bare, quantiles=torch.quantile(raw_distances(bare, val), ranks))
+
+
 def distance_tensors(distance: Distance) -> dict[str, Tensor]:
     """The tensors of a distance file."""
     return {name: getattr(distance, name).contiguous() for name in Distance.__slots__}
@@ -134,22 +161,3 @@ def _threshold(covid19: NDArray[np.float64], val: Outputs) -> float:
     best = int(np.argmax(youden))
     following = covid19[order[min(best + 1, len(order) - 1)]]
     return round(float((covid19[order[best]] + following) / 2), 3)
-
-
-def _distance(train: Outputs, val: Outputs) -> Distance:
-    """Directions and spread of training features, distances of validation features."""
-    center, scale = train.features.mean(dim=0), train.features.std(dim=0) + 1e-3
-    centered = (train.features - center) / scale
-    count = min(32, len(centered) // 4)
-    directions = torch.linalg.svd(centered, full_matrices=False).Vh[:count]
-    along = centered @ directions.T
-    residual = (centered - along @ directions).norm(dim=1).square().mean().sqrt()
-    labels = torch.from_numpy(train.labels)
-    means = torch.stack([along[labels == label].mean(dim=0) for label in range(len(LABELS))])
-    spread = torch.cov((along - means[labels]).T) + 1e-3 * torch.eye(count)
-    values, vectors = torch.linalg.eigh(spread)
-    whiten = vectors / values.sqrt()
-    bare = Distance(center, scale, directions, whiten, means @ whiten, residual, torch.zeros(1))
-    ranks = torch.linspace(0, 1, 201, dtype=torch.float64)
-    quantiles = torch.quantile(raw_distances(bare, val.features), ranks)
-    return Distance(center, scale, directions, whiten, means @ whiten, residual, quantiles)

@@ -23,6 +23,7 @@ from covidnet_node.training.classifier import load_member, was_self_supervised
 from covidnet_node.training.crops import load_crops, prepared
 from covidnet_node.training.dataset import Folder
 from covidnet_node.training.recipe import Recipe
+from covidnet_node.training.view import load_view
 
 HALF_PRECISION_LIMIT = 1e-3
 """Largest change of a probability that storing weights in half precision may cause."""
@@ -67,6 +68,7 @@ def export_weights(
         files[member.name]["self_supervised"] = was_self_supervised(runs, member.name)
     tensors = distance_tensors(calibration.distance)
     files["distance"] = _write(folder / "distance.safetensors", tensors)
+    files["view"] = _write(folder / "view.safetensors", distance_tensors(load_view(runs)))
     text = _manifest(data, recipe, calibration, files, metrics)
     (folder / FILE).write_text(text, encoding="utf-8")
     return load_manifest(folder)
@@ -135,6 +137,7 @@ def _manifest(
         *(_table("[[member]]", member) for member in members),
         _table("[ensemble]", ensemble),
         _table("[distance]", distance),
+        _table("[view]", files["view"] | {"limit": recipe.view.limit}),
         *(_table("[[metric]]", asdict(metric)) for metric in metrics),
     ]
     return "\n\n".join(parts).replace("\n\n\n", "\n\n") + "\n"

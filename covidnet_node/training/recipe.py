@@ -86,6 +86,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewRecipe:
+    """How it is learned what frontal chest films look like."""
+
+    films: int
+    """Of training, drawn by the seed."""
+    directions: int
+    """In which they are told to differ."""
+    limit: float
+    """Share of validation's films that must be let through, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """All of recipe.toml."""
 
@@ -100,6 +112,7 @@ class Recipe:
     groups: tuple[GroupRecipe, ...]
     """For leave-one-group-out; nothing that is shipped depends on them."""
     lungs: LungLimits
+    view: ViewRecipe
     limits: Limits
     label: Label
 
@@ -136,6 +149,7 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
                 GroupRecipe(group["name"], tuple(group["holds"])) for group in raw["group"]
             ),
             lungs=LungLimits(**raw["lungs"]),
+            view=ViewRecipe(**raw["view"]),
             limits=Limits(**raw["limits"]),
             label=Label(**raw["label"]),
         )

@@ -24,6 +24,7 @@ from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.segmenter import train_segmenter
 from covidnet_node.training.selfsupervise import selfsupervise_member
 from covidnet_node.training.unseen_lungs import UnseenLungs, UnseenOrder, measure_unseen_lungs
+from covidnet_node.training.view import fit_view
 
 
 def segmenter(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
@@ -55,8 +56,10 @@ def classifier(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
 
 
 def calibrate(data: Path, runs: Path, recipe: Recipe) -> None:
-    """Fit temperature, thresholds and distance on the validation split."""
-    calibration.calibrate(open_folder(data), runs, recipe)
+    """Fit temperature, thresholds and distances on the validation split."""
+    folder = open_folder(data)
+    calibration.calibrate(folder, runs, recipe)
+    fit_view(folder, runs, recipe)
 
 
 def export(data: Path, runs: Path, weights: Path, recipe: Recipe) -> Manifest:

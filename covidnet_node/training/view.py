@@ -1,0 +1,72 @@
+"""Fit what frontal chest films look like to the segmenter: one class, learned from films alone.
+
+No image that is anything else has a part in it, neither in the fit nor in its limit: training's
+films say what is usual, validation's films how unusual a frontal film still may be.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor
+
+from covidnet_node.imaging.prepare import segmenter_input
+from covidnet_node.models.distance import Distance
+from covidnet_node.models.nets import LungNet, build_segmenter, to_device
+from covidnet_node.models.segment import lungs_and_view
+from covidnet_node.training import augment
+from covidnet_node.training.calibrate import distance_tensors, fit_distance
+from covidnet_node.training.dataset import Film, Folder, Split
+from covidnet_node.training.loop import training_device
+from covidnet_node.training.recipe import Recipe
+
+FILE = "view.safetensors"
+_BATCH = 32
+
+
+def fit_view(data: Folder, runs: Path, recipe: Recipe) -> Distance:
+    """Fit on the trained segmenter of `runs`; leaves runs/view.safetensors.
+
+    Half of training's films are seen as they are, a quarter covered and a quarter as negatives,
+    for neither is a reason to refuse a film; validation's are seen as they are.
+    """
+    torch.set_num_threads(recipe.threads)
+    place = training_device()
+    network = build_segmenter(recipe.segmenter.architecture)
+    network.load_state_dict(torch.load(runs / "segmenter" / "best.pt", weights_only=True))
+    to_device(network, place)
+    generator = Generator().manual_seed(recipe.seed)
+    films = tuple(film for film in data.films if film.split is Split.TRAIN)
+    chosen = torch.randperm(len(films), generator=generator)[: recipe.view.films].tolist()
+    side = recipe.segmenter.side
+    squares = _squares(data, tuple(films[index] for index in chosen), side)
+    quarter = len(squares) // 4
+    covered = torch.from_numpy(squares[:quarter]).unsqueeze(1)
+    squares[:quarter] = augment.cover(covered, 0.6, generator).squeeze(1).numpy()
+    squares[quarter : 2 * quarter] = 1.0 - squares[quarter : 2 * quarter]
+    train = _views(network, squares, place)
+    val = tuple(film for film in data.films if film.split is Split.VAL)
+    judged = _views(network, _squares(data, val, side), place)
+    one = torch.zeros(len(train), dtype=torch.long)
+    distance = fit_distance(train, one, judged, recipe.view.directions)
+    save_file(distance_tensors(distance), runs / FILE)
+    return distance
+
+
+def load_view(runs: Path) -> Distance:
+    """Read what fit_view left."""
+    return Distance(**load_file(runs / FILE))
+
+
+def _squares(data: Folder, films: tuple[Film, ...], side: int) -> NDArray[np.float32]:
+    return np.stack([segmenter_input(data.display(film), side) for film in track(films, "views")])
+
+
+def _views(network: LungNet, squares: NDArray[np.float32], place: torch.device) -> Tensor:
+    starts = range(0, len(squares), _BATCH)
+    return torch.cat(
+        [lungs_and_view(network, squares[at : at + _BATCH], place)[1] for at in starts]
+    )
