@@ -64,14 +64,13 @@ def test_the_report_says_every_probability_with_its_algorithm() -> None:
     assert values == [87.0, 9.0, 4.0]
     assert len(named(document, codes.MEMBER_CERTAINTY.value)) == 6
     assert {item.TextValue for item in named(document, "111003")} == {"2026.1"}
+    assert any("members A, B" in item.TextValue for item in named(document, "111002"))
     assert any(ALGORITHM.digest in item.TextValue for item in named(document, "111002"))
 
 
 def test_a_person_reads_finding_notice_and_notes_in_plain_text() -> None:
     document = report(order())
-    words = " ".join(
-        item.TextValue for item in named(document, "121111") + named(document, "121106")
-    )
+    words = " ".join(item.TextValue for item in document.ContentSequence if "TextValue" in item)
     for expected in (
         NOTICE,
         "Findings compatible with COVID-19 pneumonia",
@@ -150,7 +149,7 @@ def test_every_reason_has_its_own_code_within_the_limits() -> None:
 
 def test_words_of_others_become_ascii() -> None:
     document = report(order(admission_notes=("Alter unbekannt: Größe\\Gewicht — 年齢",)))
-    notes = [item.TextValue for item in named(document, "121106")]
+    notes = [item.TextValue for item in named(document, codes.REMARK.value)]
     assert any(note.startswith("Alter unbekannt: Gro") for note in notes)
     assert all(note.isascii() and "\\" not in note for note in notes)
 

@@ -10,7 +10,7 @@ from pydicom.datadict import tag_for_keyword
 from covidnet_node.case import (
     Analysis,
 )
-from covidnet_node.reports import gate
+from covidnet_node.reports import codes, gate
 from covidnet_node.reports.identity import value_bytes
 from covidnet_node.reports.results import build_results, encode
 from tests.orders import OUTCOMES, header, named, order, raw, report, reread
@@ -73,7 +73,7 @@ def test_invalid_values_are_carried_over_and_listed_by_name_only() -> None:
     assert value_bytes(document, "PatientBirthDate") == b"1960-01-01"
     assert value_bytes(document, "PatientSex") == b"FEMALE"
     assert value_bytes(document, "StudyInstanceUID") == b"1.02.3"
-    notes = " ".join(item.TextValue for item in named(document, "121106"))
+    notes = " ".join(item.TextValue for item in named(document, codes.REMARK.value))
     assert "PatientBirthDate" in notes
     assert "StudyInstanceUID" in notes
     assert "1960" not in notes

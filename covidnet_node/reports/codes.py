@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from covidnet_node.case import Outcome, Reason
 from covidnet_node.intended_use import FINDINGS, MANUFACTURER
+from covidnet_node.reports.regions import Side, Zone
 
 SCHEME = "99COVIDNET"
 
@@ -46,6 +47,13 @@ COMMENT = _dicom("121106", "Comment")
 CHEST_XRAY = _snomed("399208008", "Plain X-ray of chest")
 IMAGING = _snomed("363679005", "Imaging procedure")
 LUNG = _snomed("39607008", "Lung")
+ZONES = {
+    Zone.UPPER: _snomed("281392002", "Upper zone of lung"),
+    Zone.MIDDLE: _snomed("281393007", "Middle zone of lung"),
+    Zone.LOWER: _snomed("281394001", "Lower zone of lung"),
+}
+SIDES = {Side.LEFT: _snomed("7771000", "Left"), Side.RIGHT: _snomed("24028007", "Right")}
+MAXIMUM = _snomed("56851009", "Maximum")
 ARTIFICIAL_INTELLIGENCE = _dicom("123110", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = _dicom("109102", "Processing Equipment")
 GRAD_CAM = _dicom("130403", "Gradient-weighted class activation")
@@ -64,11 +72,22 @@ DISTANCE = _private("OUTOFDIST", "Distance from the training data")
 LUNG_AREA = _private("LUNGAREA", "Lung area as fraction of the image")
 ENERGY = _private("ENERGYINLUNGS", "Share of the heatmap inside the lungs")
 THRESHOLD = _private("THRESHOLD", "Probability from which the finding is called")
+PEAK = _private("HEATMAPPEAK", "Peak of the heatmap, not the outline of a lesion")
+EXPLAINED = _private("EXPLAINEDCLASS", "Class that the heatmap explains")
+PLACE = _private("PLACEINIMAGE", "Place in the image as stored")
+REGION_SHARE = _private("REGIONSHARE", "Share of the heatmap within the region")
+IMAGE_READ = _private("IMAGEREAD", "Image that the result is about")
+WHERE = _private("WHERE", "Where the networks looked")
+TRUST = _private("TRUST", "How far the result can be trusted")
+METHOD = _private("METHOD", "What made this result")
+REMARK = _private("INPUTREMARK", "Remark on the input")
+QUALITY = _private("INPUTQUALITY", "Quality of the input")
 OUTCOME = _private("OUTCOME", "Outcome of the analysis")
 REASON = _private("REASON", "Reason of the outcome")
 
 PERCENT = _unit("%", "Percent")
 PIXELS = _unit("{pixels}", "Pixels")
+NO_UNITS = _unit("1", "no units")
 
 MODALITIES = {
     "CR": _dicom("CR", "Computed Radiography"),
@@ -134,6 +153,13 @@ def plain(concept: CodedConcept) -> Dataset:
     item = Dataset()
     item.update(concept)
     return item
+
+
+def place(side: Side, zone: Zone) -> CodedConcept:
+    """Code half and third of the image; of the patient's side it says nothing."""
+    return _private(
+        f"IMG{side.name}{zone.name}", f"{side.value.capitalize()} of the image, {zone.value} third"
+    )
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:

@@ -73,6 +73,20 @@ class _Grid:
     """Rows and columns of the source."""
 
 
+def patient_side(side: Side, orientation: str) -> Side | None:
+    r"""Tell which side of the patient lies on that side of the image, None where nobody says.
+
+    `orientation` is Patient Orientation (0020,0020): in `L\F` the right of the image is the
+    patient's left, and down is towards the feet. Of an image that is not upright nothing is told.
+    """
+    across, _, down = orientation.partition("\\")
+    if not down.startswith("F") or not across.startswith(("L", "R")):
+        return None
+    right_of_image = Side.LEFT if across.startswith("L") else Side.RIGHT
+    left_of_image = Side.RIGHT if across.startswith("L") else Side.LEFT
+    return right_of_image if side is Side.RIGHT else left_of_image
+
+
 def pointed_at(analysis: Analysis, rows: int | None, columns: int | None) -> tuple[Region, ...]:
     """Find the peaks worth pointing at, strongest first.
 

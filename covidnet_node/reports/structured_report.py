@@ -1,9 +1,10 @@
-"""The Structured Report: Comprehensive 3D SR, TID 1500 (PS3.16), one for every image.
+"""The Structured Report: TID 1500 (PS3.16), one for every image.
 
-The same tree answers all three outcomes. The first measurement group holds outcome, reason and
-quality figures; a group per class follows where there are probabilities. The report is built
-over a placeholder identity, because highdicom refuses what real sources contain; `results`
-transplants the true one.
+The same tree answers all three outcomes, in every SR class that a destination may want. The
+first measurement group holds outcome and reason, the second what the input was worth; a group
+per class follows where there are probabilities, then the heatmap's peaks as planar regions
+(TID 1410). The report is built over a placeholder identity, because highdicom refuses what real
+sources contain; `results` transplants the true one.
 """
 
 from highdicom.sr import (
@@ -11,12 +12,16 @@ from highdicom.sr import (
     CodeContentItem,
     CodedConcept,
     Comprehensive3DSR,
+    ComprehensiveSR,
     ContainerContentItem,
     ContentItem,
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
+    EnhancedSR,
     FindingSite,
+    GraphicTypeValues,
     ImageContentItem,
+    ImageRegion,
     LanguageOfContentItemAndDescendants,
     Measurement,
     MeasurementReport,
@@ -24,9 +29,11 @@ from highdicom.sr import (
     NumContentItem,
     ObservationContext,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
+    SourceImageForRegion,
     TextContentItem,
     TrackingIdentifier,
 )
@@ -36,17 +43,22 @@ from covidnet_node.case import Algorithm, Outcome, ResultKind
 from covidnet_node.intended_use import CLASSES, MANUFACTURER, PRODUCT
 from covidnet_node.reports import codes, narrative, uids
 from covidnet_node.reports.identity import STAND_INS, count, remarks, text
-from covidnet_node.reports.order import Order, Reference
+from covidnet_node.reports.order import Order, Reference, report_class
+from covidnet_node.reports.regions import PEAK_SHARE, Region, patient_side, pointed_at
 from covidnet_node.reports.series import Series
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
 
+_Groups = list[
+    MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations
+]
+
 
 def build_report(order: Order, series: Series) -> Dataset:
-    """Build the report with an empty identity."""
+    """Build the report with an empty identity; raises ValueError if the profile wants none."""
     evidence = _evidence(order.source)
-    report = Comprehensive3DSR(
+    report = _class_of(order)(
         evidence=[evidence],
         content=_tree(order, evidence)[0],
         series_instance_uid=series.uid,
@@ -65,6 +77,18 @@ def build_report(order: Order, series: Series) -> Dataset:
     # highdicom signs here with the time of day, which would make every repeat another object.
     del plain.ContributingEquipmentSequence
     return plain
+
+
+def _class_of(order: Order) -> type[Comprehensive3DSR | ComprehensiveSR | EnhancedSR]:
+    match report_class(order):
+        case "comprehensive_3d":
+            return Comprehensive3DSR
+        case "comprehensive":
+            return ComprehensiveSR
+        case "enhanced":
+            return EnhancedSR
+        case None:
+            raise ValueError("the profile wants no report")
 
 
 def _evidence(source: Dataset) -> Dataset:
@@ -96,16 +120,20 @@ def _previous(predecessor: Reference | None) -> list[Dataset] | None:
 
 def _tree(order: Order, evidence: Dataset) -> MeasurementReport:
     analyzed = order.analysis.outcome is not Outcome.NOT_ANALYZED
+    regions = pointed_at(order.analysis, evidence.Rows, evidence.Columns)
+    groups: _Groups = [_result(order, evidence), *_quality(order, evidence)]
+    groups += _classes(order, evidence)
+    groups += [_peak(order, evidence, number, one) for number, one in enumerate(regions, 1)]
     report = MeasurementReport(
         observation_context=_observer(order.algorithm),
         procedure_reported=codes.CHEST_XRAY if analyzed else codes.IMAGING,
-        imaging_measurements=[_result(order, evidence), *_classes(order, evidence)],
+        imaging_measurements=groups,
         title=codes.TITLE,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
     )
     content = report[0].ContentSequence
     # Before the measurements: TID 1500 is extensible, and a reader starts at the top.
-    for item in (*_texts(order), _library(evidence)):
+    for item in (*_texts(order, regions), _library(evidence)):
         content.insert(len(content) - 1, item)
     return report
 
@@ -125,11 +153,11 @@ def _observer(algorithm: Algorithm | None) -> ObservationContext:
     )
 
 
-def _texts(order: Order) -> list[TextContentItem]:
-    words = [(codes.SUMMARY, narrative.summary(order))]
-    words += [(codes.COMMENT, line) for line in narrative.comments(order, remarks(order.source))]
-    return [TextContentItem(name=name, value=line, relationship_type=_CONTAINS)
-            for name, line in words]  # fmt: skip
+def _texts(order: Order, regions: tuple[Region, ...]) -> list[TextContentItem]:
+    return [
+        TextContentItem(name=name, value=words, relationship_type=_CONTAINS)
+        for name, words in narrative.paragraphs(order, regions, remarks(order.source))
+    ]
 
 
 def _library(evidence: Dataset) -> ContainerContentItem:
@@ -157,21 +185,34 @@ def _library(evidence: Dataset) -> ContainerContentItem:
 
 
 def _result(order: Order, evidence: Dataset) -> MeasurementsAndQualitativeEvaluations:
-    """Say how the analysis ended, why, and on what quality of input."""
+    """Say how the analysis ended, why, and how far the networks agreed."""
     analysis = order.analysis
     said = [QualitativeEvaluation(codes.OUTCOME, codes.OUTCOMES[analysis.outcome])]
     if analysis.reason is not None:
         said.append(QualitativeEvaluation(codes.REASON, codes.reason_code(analysis.reason)))
-    inside = None if analysis.explanation is None else analysis.explanation.energy_in_lungs
-    figures = [
-        (codes.LUNG_AREA, analysis.lung_area_fraction),
-        (codes.DISTANCE, analysis.out_of_distribution),
-    ]
+    measured = []
     if analysis.outcome is not Outcome.NOT_ANALYZED:
-        figures += [(codes.DISAGREEMENT, analysis.disagreement), (codes.ENERGY, inside)]
-    measured = [_percentage(name, value) for name, value in figures if value is not None]
+        inside = None if analysis.explanation is None else analysis.explanation.energy_in_lungs
+        measured = _known((codes.DISAGREEMENT, analysis.disagreement), (codes.ENERGY, inside))
     return _group(order, evidence, title="AI result", finding=_conclusion(order),
                   measured=measured, said=said)  # fmt: skip
+
+
+def _quality(order: Order, evidence: Dataset) -> list[MeasurementsAndQualitativeEvaluations]:
+    """What is known of the input; its size stands in the image library, remarks are text."""
+    analysis = order.analysis
+    measured = _known(
+        (codes.LUNG_AREA, analysis.lung_area_fraction),
+        (codes.DISTANCE, analysis.out_of_distribution),
+    )
+    if not measured:
+        return []
+    return [_group(order, evidence, title="Input quality", finding=codes.QUALITY,
+                   measured=measured, said=[])]  # fmt: skip
+
+
+def _known(*figures: tuple[CodedConcept, float | None]) -> list[Measurement]:
+    return [_percentage(name, value) for name, value in figures if value is not None]
 
 
 def _conclusion(order: Order) -> CodedConcept:
@@ -221,7 +262,7 @@ def _group(
         ),
         finding_type=finding,
         finding_sites=[FindingSite(codes.LUNG)],
-        algorithm_id=_algorithm(order.algorithm),
+        algorithm_id=_algorithm(order),
         measurements=measured,
         qualitative_evaluations=said,
         source_images=[
@@ -233,10 +274,64 @@ def _group(
     )
 
 
-def _algorithm(algorithm: Algorithm | None) -> AlgorithmIdentification | None:
-    """Name the weights (TID 4019): digest, threshold and calibration are its parameters."""
+def _peak(
+    order: Order, evidence: Dataset, number: int, region: Region
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    """Outline one peak of the heatmap (TID 1410); it is evidence for a class, not a finding."""
+    title = f"Heatmap peak {number}"
+    explained = order.analysis.explanation
+    target = [] if explained is None else [
+        QualitativeEvaluation(codes.EXPLAINED, codes.CLASSES[explained.target])
+    ]  # fmt: skip
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=uids.tracking_uid(order, title), identifier=title
+        ),
+        referenced_region=ImageRegion(
+            graphic_type=GraphicTypeValues.POLYLINE,
+            graphic_data=region.outline,
+            source_image=SourceImageForRegion(
+                referenced_sop_class_uid=evidence.SOPClassUID,
+                referenced_sop_instance_uid=evidence.SOPInstanceUID,
+            ),
+        ),
+        finding_type=codes.PEAK,
+        finding_sites=[_site(order, region)],
+        algorithm_id=_algorithm(order, explains=True),
+        measurements=[
+            Measurement(
+                name=codes.GRAD_CAM,
+                value=round(region.peak, 4),
+                unit=codes.NO_UNITS,
+                derivation=codes.MAXIMUM,
+            ),
+            _percentage(codes.REGION_SHARE, region.share),
+        ],
+        qualitative_evaluations=[
+            *target,
+            QualitativeEvaluation(codes.PLACE, codes.place(region.side, region.zone)),
+        ],
+    )
+
+
+def _site(order: Order, region: Region) -> FindingSite:
+    """Name zone and side of the lung where the source says how the patient lies in it."""
+    side = patient_side(region.side, text(order.source, "PatientOrientation"))
+    if side is None:
+        return FindingSite(codes.LUNG)
+    return FindingSite(codes.ZONES[region.zone], laterality=codes.SIDES[side])
+
+
+def _algorithm(order: Order, *, explains: bool = False) -> AlgorithmIdentification | None:
+    """Name the weights (TID 4019): digest, threshold, calibration and members are parameters."""
+    algorithm = order.algorithm
     if algorithm is None:
         return None
+    members = ", ".join(narrative.ascii_text(member.name) for member in order.analysis.members)
+    method = (
+        f"Gradient-weighted class activation (130403, DCM) of all members, outlined at "
+        f"{PEAK_SHARE:.0%} of its maximum in the lungs"
+    )
     return AlgorithmIdentification(
         name=narrative.ascii_text(algorithm.name),
         version=narrative.ascii_text(algorithm.version),
@@ -244,6 +339,8 @@ def _algorithm(algorithm: Algorithm | None) -> AlgorithmIdentification | None:
             f"weights manifest SHA-256 {algorithm.digest}",
             f"COVID-19 threshold {algorithm.covid19_threshold:.4f}",
             f"calibration {narrative.ascii_text(algorithm.calibration) or 'not stated'}",
+            *([f"members {members}"] if members else []),
+            *([method] if explains else []),
         ],
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=MANUFACTURER,
