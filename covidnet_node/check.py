@@ -5,10 +5,10 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from covidnet_node.config import Config
-from covidnet_node.deliver import echo, target_of
+from covidnet_node.config import Config, Destination
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.service.doors import door_to
 from covidnet_node.service.run import prepare_data
 from covidnet_node.service.workers import devices, gpus
 
@@ -38,16 +38,14 @@ def check_node(config: Config) -> Iterator[Finding]:
         if destination.back_to_sender:
             yield Finding(destination.name, ok=True, words="back to each sender; not asked")
             continue
-        complaint = echo(
-            target_of(destination, sender_ae="", peer=""),
-            destination.calling_ae or config.node.ae_title,
-        )
-        words = f"{destination.ae_title} at {destination.host}:{destination.port}"
-        yield Finding(
-            destination.name,
-            ok=complaint is None,
-            words=f"{words} answered C-ECHO" if complaint is None else f"{words}: {complaint}",
-        )
+        yield _destination(destination, config.node.ae_title)
+
+
+def _destination(destination: Destination, node_ae: str) -> Finding:
+    door = door_to(destination, node_ae)
+    complaint = door.echo()
+    words = complaint or f"{door.where} answered {door.question}"
+    return Finding(destination.name, ok=complaint is None, words=words)
 
 
 def _weights(config: Config) -> Finding:

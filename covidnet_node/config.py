@@ -8,6 +8,7 @@ import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +31,19 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _web_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("is no web address such as https://pacs.example.org/dicom-web")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must hold no user, query or fragment; a token goes into token_file")
+    return text.rstrip("/")
+
+
 AETitle = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=16),
@@ -44,6 +58,9 @@ UIDText = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
 """Regular expression, searched without regard to case."""
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+"""http or https, without user, query, fragment and closing slash."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Days = Annotated[float, Field(gt=0)]
@@ -170,29 +187,65 @@ class Results(Section):
     """Put before the series description; what and the notice follow."""
 
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
 class Destination(Section):
-    """A PACS that wants results."""
+    """A PACS that wants results: by C-STORE, back to each sender, or by STOW-RS."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     ae_title: AETitle | None = None
     host: str | None = None
-    port: Port
+    port: Port | None = None
     back_to_sender: bool = False
     """Results go to the AE title and address the image came from, at `port`."""
     calling_ae: AETitle | None = None
     """AE title to call with; None: the node's own."""
+    url: WebAddress | None = None
+    """Base of a DICOMweb service; results go by STOW-RS to `url`/studies."""
+    token_file: Path | None = None
+    """Holds a bearer token, or a whole value of the header Authorization; read at each request."""
+    ca_file: Path | None = None
+    """PEM certificates that the server's must lead to; None: those the system trusts."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    """PEM, without pass phrase; the node's own certificate, for servers that ask for one."""
     connect_timeout_s: Seconds = 10
     response_timeout_s: Seconds = 60
     max_per_association: Annotated[int, Field(ge=1, le=1000)] = 50
 
     @model_validator(mode="after")
     def _one_target(self) -> "Destination":
-        named = self.ae_title is not None and self.host is not None
-        if self.back_to_sender == (self.ae_title is not None or self.host is not None):
-            raise ValueError("give either ae_title and host, or back_to_sender = true")
-        if not self.back_to_sender and not named:
+        named = self.ae_title is not None or self.host is not None
+        if [named, self.back_to_sender, self.url is not None].count(True) != 1:
+            raise ValueError("give either ae_title and host, or back_to_sender = true, or url")
+        if named and (self.ae_title is None or self.host is None):
             raise ValueError("ae_title and host are both needed")
+        if self.url is None:
+            self._check_dimse()
+        else:
+            self._check_web(self.url)
         return self
+
+    def _check_dimse(self) -> None:
+        if self.port is None:
+            raise ValueError("port is needed")
+        web = (self.token_file, self.ca_file, self.certificate_file, self.key_file)
+        if any(each is not None for each in web):
+            raise ValueError("token_file, ca_file, certificate_file and key_file belong to a url")
+
+    def _check_web(self, url: str) -> None:
+        if self.port is not None or self.calling_ae is not None:
+            raise ValueError("port and calling_ae do not belong to a url; it holds its own port")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file are both needed")
+        parts = urlsplit(url)
+        if parts.scheme == "https":
+            return
+        if self.ca_file is not None or self.certificate_file is not None:
+            raise ValueError("ca_file, certificate_file and key_file need a url with https")
+        if self.token_file is not None and parts.hostname not in LOOPBACK:
+            raise ValueError("token_file needs a url with https; in the clear anyone could read it")
 
 
 class Deliver(Section):

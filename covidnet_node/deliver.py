@@ -100,7 +100,7 @@ def target_of(destination: Destination, *, sender_ae: str, peer: str) -> Target:
     return Target(
         ae_title=sender_ae if own else destination.ae_title or "",
         host=peer if own else destination.host or "",
-        port=destination.port,
+        port=destination.port or 0,
         connect_timeout_s=destination.connect_timeout_s,
         response_timeout_s=destination.response_timeout_s,
     )
@@ -182,7 +182,7 @@ class _Line:
     def store(self, result: Result, message_id: int) -> Sent:
         """C-STORE of one result, if the file is sound and the peer took its context."""
         uid = result.sop_instance_uid
-        refusal = _flaw(result) or self._unfit(result)
+        refusal = flaw(result) or self._unfit(result)
         if refusal is not None:
             return Sent(uid, Fate.FAILED, None, refusal, permanent=True)
         association = self._association
@@ -200,7 +200,7 @@ class _Line:
         if "Status" not in answer:
             self._ended = self._silence(association, patience)
             return Sent(uid, Fate.FAILED, None, self._ended)
-        return _judged(uid, int(answer.Status))
+        return judged(uid, int(answer.Status))
 
     def echo(self) -> str | None:
         """C-ECHO: None, or why there was no good answer."""
@@ -312,8 +312,8 @@ def _pair(context: PresentationContext) -> tuple[str, str]:
     return str(context.abstract_syntax), str(context.transfer_syntax[0])
 
 
-def _flaw(result: Result) -> str | None:
-    """What is wrong with the file in the spool."""
+def flaw(result: Result) -> str | None:
+    """Say what is wrong with the file in the spool; None if it is what was journaled."""
     try:
         with result.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -336,7 +336,8 @@ def _flaw(result: Result) -> str | None:
     return None if found == journaled else "the file in the spool is another object"
 
 
-def _judged(uid: str, status: int) -> Sent:
+def judged(uid: str, status: int) -> Sent:
+    """Judge a status of the Storage service class (PS3.4 B.2.3, PS3.7 Annex C)."""
     stored = status == 0 or status in STORED_WITH_WARNING
     # A9xx and Cxxx blame the object; all else (A7xx, PS3.7 Annex C) may pass.
     permanent = status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000

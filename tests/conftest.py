@@ -12,7 +12,7 @@ from hypothesis import settings
 from covidnet_node.journal.journal import Journal
 from tests.fake_pacs import FakePacs
 from tests.journal_kit import Desk, open_desk
-from tests.real_pacs import Orthanc, Storescp, dcmtk_program
+from tests.real_pacs import DICOM_WEB_PLUGIN, Orthanc, Storescp, WebOrthanc, dcmtk_program
 from tests.receive_kit import Site
 
 CI = os.environ.get("CI") == "true"
@@ -50,6 +50,16 @@ def fake_pacs() -> Iterator[FakePacs]:
 def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     """A running Orthanc of its own; mark the test `orthanc`."""
     with Orthanc(need_program("Orthanc"), tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def web_orthanc(tmp_path: Path) -> Iterator[WebOrthanc]:
+    """A running Orthanc that takes STOW-RS; mark the test `orthanc`."""
+    program = need_program("Orthanc")
+    if not DICOM_WEB_PLUGIN.is_file():
+        _absent("Orthanc's DICOMweb plug-in is not installed")
+    with WebOrthanc(program, tmp_path, DICOM_WEB_PLUGIN) as server:
         yield server
 
 

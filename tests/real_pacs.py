@@ -19,6 +19,8 @@ from pydicom.dataset import Dataset
 from covidnet_node.deliver import Target, echo
 from tests.node import free_port, wait_until
 
+DICOM_WEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
 TRIES = 3
 """A port that was free a moment ago may be taken by the time the server binds it."""
 
@@ -166,6 +168,19 @@ class Orthanc(Server):
 
         found: list[Dataset] = wait_until(look, deadline_s, what)
         return found
+
+
+class WebOrthanc(Orthanc):
+    """Orthanc with its DICOMweb plug-in, which Debian packages apart."""
+
+    def __init__(self, program: str, folder: Path, plugin: Path) -> None:
+        super().__init__(program, folder)
+        self.plugins = [plugin]
+        self.settings = {"DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http}/dicom-web"
 
 
 class Storescp(Server):

@@ -14,10 +14,11 @@ import structlog
 
 from covidnet_node.case import Delivery, Reason
 from covidnet_node.config import Config, Destination
-from covidnet_node.deliver import Sent, Target, echo, send, target_of
+from covidnet_node.deliver import Sent
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
+from covidnet_node.service.doors import Door, door_to
 
 log = structlog.get_logger()
 
@@ -50,14 +51,13 @@ class Deliverer(threading.Thread):
         self._wake.set()
 
     def heartbeat(self) -> None:
-        """While the destination is down, ask it by C-ECHO whether it is back.
+        """While the destination is down, ask it whether it is back.
 
         With back_to_sender there is no fixed peer to ask; there the pause alone decides.
         """
         if self._quiet_until is None or self.destination.back_to_sender:
             return
-        target = target_of(self.destination, sender_ae="", peer="")
-        if echo(target, self._calling_ae) is None:
+        if self._door().echo() is None:
             log.info("destination_is_back", destination=self.destination.name)
             self._quiet_until = None
             self._wake.set()
@@ -80,9 +80,9 @@ class Deliverer(threading.Thread):
                 self._wake.wait(min(patience, self._quiet_s() or patience))
                 self._wake.clear()
 
-    @property
-    def _calling_ae(self) -> str:
-        return self.destination.calling_ae or self._config.node.ae_title
+    def _door(self, sender_ae: str = "", peer: str = "") -> Door:
+        node_ae = self._config.node.ae_title
+        return door_to(self.destination, node_ae, sender_ae=sender_ae, peer=peer)
 
     def _patience(self, now: datetime) -> float:
         """Seconds until something may be due; raises RetryLater."""
@@ -104,13 +104,13 @@ class Deliverer(threading.Thread):
         due = self._journal.due_deliveries(
             self.destination.name, now, self.destination.max_per_association
         )
-        for target, deliveries in self._by_target(due):
-            self._send(target, deliveries)
+        for door, deliveries in self._by_door(due):
+            self._send(door, deliveries)
             if self._stopping.is_set():
                 break
         return bool(due)
 
-    def _by_target(self, due: Sequence[Delivery]) -> Iterable[tuple[Target, list[Delivery]]]:
+    def _by_door(self, due: Sequence[Delivery]) -> Iterable[tuple[Door, list[Delivery]]]:
         """Group by who is to get them: one peer, or each image's own sender."""
 
         def peer(delivery: Delivery) -> tuple[str, str]:
@@ -119,11 +119,11 @@ class Deliverer(threading.Thread):
             return "", ""
 
         for (sender_ae, host), group in groupby(sorted(due, key=peer), key=peer):
-            yield target_of(self.destination, sender_ae=sender_ae, peer=host), list(group)
+            yield self._door(sender_ae, host), list(group)
 
-    def _send(self, target: Target, deliveries: list[Delivery]) -> None:
+    def _send(self, door: Door, deliveries: list[Delivery]) -> None:
         owed = {delivery.result.sop_instance_uid: delivery for delivery in deliveries}
-        for sent in send(target, [d.result for d in deliveries], self._calling_ae):
+        for sent in door.send([delivery.result for delivery in deliveries]):
             delivery = owed[sent.sop_instance_uid]
             with structlog.contextvars.bound_contextvars(
                 case_id=delivery.case_id, destination=self.destination.name

@@ -1,0 +1,85 @@
+"""STOW-RS to a server that others wrote, read back by a client that others wrote."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dicomweb_client.api import DICOMwebClient
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian
+from requests import Session
+
+from covidnet_node import deliver
+from covidnet_node.case import Result
+from covidnet_node.deliver import Fate, Target
+from covidnet_node.deliver_web import WebTarget, echo, send
+from tests.real_pacs import WebOrthanc
+from tests.test_deliver_real import data_set_bytes, results
+
+
+@pytest.fixture
+def client(web_orthanc: WebOrthanc) -> Iterator[DICOMwebClient]:
+    with Session() as session:
+        yield DICOMwebClient(web_orthanc.url, session=session)
+
+
+def where(owed: Result) -> tuple[str, str, str]:
+    """Study, series and instance."""
+    study = str(dcmread(owed.path).StudyInstanceUID)
+    return study, owed.series_uid, owed.sop_instance_uid
+
+
+def metadata(client: DICOMwebClient, owed: Result) -> Any:
+    """WADO-RS metadata of one stored result."""
+    return client.retrieve_instance_metadata(*where(owed))
+
+
+def pixels(client: DICOMwebClient, owed: Result) -> bytes:
+    """Its first frame, by WADO-RS."""
+    plain = (("application/octet-stream", str(ExplicitVRLittleEndian)),)
+    (frame,) = client.retrieve_instance_frames(*where(owed), [1], media_types=plain)
+    return bytes(frame)
+
+
+@pytest.mark.orthanc
+def test_orthanc_keeps_the_same_whichever_way_it_came(
+    tmp_path: Path, web_orthanc: WebOrthanc, client: DICOMwebClient
+) -> None:
+    owed = results(tmp_path)
+    web = WebTarget(web_orthanc.url, 5, 30)
+    dimse = Target(web_orthanc.ae_title, "127.0.0.1", web_orthanc.port, 5, 30)
+    assert echo(web) is None
+    assert [each.fate for each in send(web, owed)] == [Fate.STORED] * len(owed)
+    by_web = {data_set_bytes(each) for each in web_orthanc.files()}
+    told_by_web = [metadata(client, each) for each in owed]
+    image = next(each for each in owed if "PixelData" in dcmread(each.path))
+    seen_by_web = pixels(client, image)
+    for instance in web_orthanc.json("/instances"):
+        web_orthanc.put(f"/instances/{instance}", b"", "DELETE")
+
+    assert {each.fate for each in deliver.send(dimse, owed, "COVIDNET")} == {Fate.STORED}
+    by_dimse = {data_set_bytes(each) for each in web_orthanc.files()}
+    assert by_web == by_dimse == {data_set_bytes(each.path.read_bytes()) for each in owed}
+    assert told_by_web == [metadata(client, each) for each in owed]
+    sound = dcmread(image.path).pixel_array.tobytes()
+    assert seen_by_web == pixels(client, image) == sound
+
+
+@pytest.mark.orthanc
+def test_orthanc_is_sent_the_same_again(tmp_path: Path, web_orthanc: WebOrthanc) -> None:
+    owed = results(tmp_path)
+    web = WebTarget(web_orthanc.url, 5, 30)
+    for _ in range(2):
+        assert [each.fate for each in send(web, owed)] == [Fate.STORED] * len(owed)
+    assert len(web_orthanc.stored()) == len(owed)
+
+
+@pytest.mark.orthanc
+def test_orthanc_at_another_path(tmp_path: Path, web_orthanc: WebOrthanc) -> None:
+    lost = WebTarget(web_orthanc.url.replace("dicom-web", "dicomweb"), 5, 30)
+    first, *rest = send(lost, results(tmp_path))
+    assert first.fate is Fate.FAILED
+    assert "404" in first.detail
+    assert {each.fate for each in rest} <= {Fate.NOT_TRIED}
+    assert "path of url" in (echo(lost) or "")
