@@ -1,5 +1,8 @@
 """The heatmap: an RGB Secondary Capture beside the original, for any viewer.
 
+Where the profile asks for it, a second instance of the same series, size and numbering shows the
+same picture without color and contour, so that a reader can switch the overlay off.
+
 Nothing that would make a viewer rescale the colors or measure on the resized picture is
 carried over: no window, no rescale, no pixel spacing.
 """
@@ -9,7 +12,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, SecondaryCaptureImageStorage
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from covidnet_node.case import Outcome, ResultKind
 from covidnet_node.intended_use import NOTICE, PRODUCT
@@ -17,71 +20,68 @@ from covidnet_node.reports import codes, uids
 from covidnet_node.reports.identity import STAND_INS, carry, text
 from covidnet_node.reports.narrative import ascii_text
 from covidnet_node.reports.order import Order
+from covidnet_node.reports.pixel_encoding import set_pixels
 from covidnet_node.reports.series import Series
+from covidnet_node.reports.source_image import carry_loss, name_body_part
 
 _FROM_SOURCE = (
     "PatientOrientation",
-    "BodyPartExamined",
-    "LossyImageCompression",
-    "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod",
     "RequestAttributesSequence",
 )
 """True of the picture as of the original, whose geometry and aspect it keeps."""
 
 
-_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
+_DRAWN = {
+    ResultKind.HEATMAP: (
+        "Original through its display pipeline with Grad-CAM of the ensemble blended over it, "
+        "lung contour, and a text strip added at the top"
+    ),
+    ResultKind.PLAIN: (
+        "Original through its display pipeline, nothing drawn on it, and a text strip added at "
+        "the top: the picture under the heatmap beside it"
+    ),
+}
 
 
-def build_heatmap(order: Order, series: Series, picture: NDArray[np.uint8]) -> Dataset:
-    """Build the image with an empty identity (PS3.3 A.8.1); `picture` (rows, columns, 3) RGB."""
+def build_picture(
+    order: Order, kind: ResultKind, series: Series, picture: NDArray[np.uint8]
+) -> Dataset:
+    """Build heatmap or plain picture with an empty identity (PS3.3 A.8.1).
+
+    `picture` is (rows, columns, 3) RGB.
+    """
     image = Dataset()
     image.SOPClassUID = SecondaryCaptureImageStorage
-    image.SOPInstanceUID = uids.instance_uid(order, ResultKind.HEATMAP)
+    image.SOPInstanceUID = uids.instance_uid(order, kind)
     image.Modality = "OT"
     image.SeriesInstanceUID = series.uid
     image.SeriesNumber = series.number
     image.SeriesDescription = series.description
-    image.InstanceNumber = uids.instance_number(order, ResultKind.HEATMAP)
+    image.InstanceNumber = uids.instance_number(order, kind)
     image.ConversionType = "WSD"
     image.ImageType = ["DERIVED", "SECONDARY"]
-    image.ImageComments = ascii_text(_comment(order))
+    image.ImageComments = ascii_text(_comment(order, kind))
     for keyword in _FROM_SOURCE:
         carry(order.source, image, keyword)
-    _admit_lossy_syntax(order.source, image)
+    carry_loss(order.source, image)
     _complete(order.source, image)
     _say_what_is_burned_in(order.source, image)
-    _derive(image)
-    _set_pixels(image, picture)
+    _derive(image, kind)
+    set_pixels(image, picture, order.profile.heatmap_syntax)
     return image
 
 
-def _comment(order: Order) -> str:
+def _comment(order: Order, kind: ResultKind) -> str:
+    what = "heatmap" if kind is ResultKind.HEATMAP else "picture without heatmap"
     marked = order.analysis.outcome is Outcome.INCONCLUSIVE
-    return f"{PRODUCT} AI heatmap. {'INCONCLUSIVE: no conclusion. ' if marked else ''}{NOTICE}."
-
-
-def _admit_lossy_syntax(source: Dataset, image: Dataset) -> None:
-    """Say "lossy" where the source came as lossy JPEG and forgot to (PS3.3 C.7.6.1.1.5)."""
-    meta: Dataset = getattr(source, "file_meta", Dataset())
-    if text(meta, "TransferSyntaxUID") in _LOSSY and text(image, "LossyImageCompression") != "01":
-        image.LossyImageCompression = "01"
-        image.LossyImageCompressionMethod = "ISO_10918_1"
+    return f"{PRODUCT} AI {what}. {'INCONCLUSIVE: no conclusion. ' if marked else ''}{NOTICE}."
 
 
 def _complete(source: Dataset, image: Dataset) -> None:
     # Type 2C in General Image: the orientation cannot be told otherwise, so it is present.
     if "PatientOrientation" not in image:
         image.PatientOrientation = None
-    # What was analyzed is a chest: the rules admitted it and lungs were found. Without a body
-    # part the standard asks for a laterality, which a chest does not have.
-    if not text(image, "BodyPartExamined"):
-        image.BodyPartExamined = "CHEST"
-    side = text(source, "Laterality")
-    if side in {"L", "R"}:
-        image.Laterality = side
-    elif text(image, "BodyPartExamined") != "CHEST":
-        image.Laterality = None
+    name_body_part(source, image)
     aspect = re.fullmatch(r"([1-9]\d*) *\\ *([1-9]\d*)", text(source, "PixelAspectRatio"))
     if aspect is not None and aspect[1] != aspect[2]:
         image.PixelAspectRatio = [int(aspect[1]), int(aspect[2])]
@@ -95,38 +95,18 @@ def _say_what_is_burned_in(source: Dataset, image: Dataset) -> None:
     image.RecognizableVisualFeatures = "NO"
 
 
-def _derive(image: Dataset) -> None:
-    image.DerivationDescription = (
-        "Original through its display pipeline with Grad-CAM of the ensemble blended over it, "
-        "lung contour, and a text strip added at the top"
-    )
-    image.DerivationCodeSequence = [_coded(codes.GRAD_CAM)]
+def _derive(image: Dataset, kind: ResultKind) -> None:
+    image.DerivationDescription = _DRAWN[kind]
+    if kind is ResultKind.HEATMAP:
+        image.DerivationCodeSequence = [codes.plain(codes.GRAD_CAM)]
     origin = Dataset()
     origin.ReferencedSOPClassUID = STAND_INS["SOPClassUID"]
     origin.ReferencedSOPInstanceUID = STAND_INS["SOPInstanceUID"]
     purposeful = Dataset()
     purposeful.update(origin)
-    purposeful.PurposeOfReferenceCodeSequence = [_coded(codes.SOURCE_IMAGE)]
+    purposeful.PurposeOfReferenceCodeSequence = [codes.plain(codes.SOURCE_IMAGE)]
     image.SourceImageSequence = [purposeful]
     series = Dataset()
     series.SeriesInstanceUID = STAND_INS["SeriesInstanceUID"]
     series.ReferencedInstanceSequence = [origin]
     image.ReferencedSeriesSequence = [series]
-
-
-def _coded(concept: Dataset) -> Dataset:
-    plain = Dataset()
-    plain.update(concept)
-    return plain
-
-
-def _set_pixels(image: Dataset, picture: NDArray[np.uint8]) -> None:
-    rows, columns, samples = picture.shape
-    image.SamplesPerPixel = samples
-    image.PhotometricInterpretation = "RGB"
-    image.PlanarConfiguration = 0
-    image.Rows, image.Columns = rows, columns
-    image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
-    image.PixelRepresentation = 0
-    data = np.ascontiguousarray(picture).tobytes()
-    image.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))

@@ -1,8 +1,9 @@
-"""The results of one image: a report always, a heatmap where there is something to show.
+"""The results of one image: a report, and the pictures that its destinations want.
 
 No clock is read and no random number drawn: the same order gives the same bytes.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from pydicom.charset import default_encoding
@@ -10,10 +11,12 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, Reason, ResultKind
-from covidnet_node.reports.heatmap_image import build_heatmap
+from covidnet_node.reports.contours import build_contours
+from covidnet_node.reports.evidence_map import build_evidence_map
+from covidnet_node.reports.heatmap_image import build_picture
 from covidnet_node.reports.identity import (
     pack_item,
     raw_element,
@@ -21,7 +24,9 @@ from covidnet_node.reports.identity import (
     text,
     transplant,
 )
+from covidnet_node.reports.lung_segmentation import build_segmentation
 from covidnet_node.reports.order import Built, Order, Reference
+from covidnet_node.reports.pixel_encoding import stated_syntax
 from covidnet_node.reports.series import date, series_of, sign
 from covidnet_node.reports.structured_report import build_report
 
@@ -30,15 +35,35 @@ _IMPLEMENTATION_NAME = "COVIDNET_NODE_1"
 
 
 def build_results(order: Order) -> tuple[Built, ...]:
-    """Build what is owed for one image: the report first, then the heatmap if there is one."""
+    """Build what is owed for one image, as its profile asks for it: the report first.
+
+    Then heatmap, plain picture, contours, segmentation and evidence map, each where it is wanted
+    and there is something to show.
+    """
     report = build_report(order, series_of(order, ResultKind.REPORT))
     refer_to_requests(order.source, report)
     built = [_finish(order, ResultKind.REPORT, report)]
-    if order.heatmap is not None and order.analysis.outcome is not Outcome.NOT_ANALYZED:
-        series = series_of(order, ResultKind.HEATMAP)
-        image = build_heatmap(order, series, order.heatmap)
-        built.append(_finish(order, ResultKind.HEATMAP, image))
+    if order.analysis.outcome is not Outcome.NOT_ANALYZED:
+        built += [_finish(order, kind, image) for kind, image in _pictures(order)]
     return tuple(built)
+
+
+def _pictures(order: Order) -> Iterator[tuple[ResultKind, Dataset]]:
+    wanted = order.profile
+    for kind, picture, asked in (
+        (ResultKind.HEATMAP, order.heatmap, wanted.heatmap != "none"),
+        (ResultKind.PLAIN, order.plain, wanted.heatmap == "plain_and_overlay"),
+    ):
+        if picture is not None and asked:
+            yield kind, build_picture(order, kind, series_of(order, kind), picture)
+    for kind, build, asked in (
+        (ResultKind.CONTOURS, build_contours, wanted.contours),
+        (ResultKind.SEGMENTATION, build_segmentation, wanted.segmentation),
+        (ResultKind.EVIDENCE_MAP, build_evidence_map, wanted.evidence_map),
+    ):
+        image = build(order, series_of(order, kind)) if asked else None
+        if image is not None:
+            yield kind, image
 
 
 def build_failure(
@@ -70,8 +95,9 @@ def build_failure(
 
 
 def encode(dataset: Dataset) -> bytes:
-    """Write a complete Part 10 file, Explicit VR Little Endian; same data set, same bytes.
+    """Write a complete Part 10 file in the stated syntax; same data set, same bytes.
 
+    Explicit VR Little Endian throughout; encapsulated pixel data are written as they are.
     Element by element, because the data set holds the source's own bytes under the source's own
     character set, which must not be decoded, judged or applied to our ASCII.
     """
@@ -80,7 +106,7 @@ def encode(dataset: Dataset) -> bytes:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(text(dataset, "SOPClassUID"))
     meta.MediaStorageSOPInstanceUID = UID(text(dataset, "SOPInstanceUID"))
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = stated_syntax(dataset)
     meta.ImplementationClassUID = _IMPLEMENTATION_UID
     meta.ImplementationVersionName = _IMPLEMENTATION_NAME
     write_file_meta_info(buffer, meta, enforce_standard=True)

@@ -103,8 +103,11 @@ def date(dataset: Dataset, order: Order) -> None:
     study meet at different times.
     """
     moment = local_time(order)
-    dataset.ContentDate = dataset.InstanceCreationDate = f"{moment:%Y%m%d}"
-    dataset.ContentTime = dataset.InstanceCreationTime = f"{moment:%H%M%S}"
+    # A presentation state has no content date (PS3.3 C.11.10).
+    own = "PresentationCreation" if "PresentationCreationDate" in dataset else "Content"
+    for stem in (own, "InstanceCreation"):
+        setattr(dataset, f"{stem}Date", f"{moment:%Y%m%d}")
+        setattr(dataset, f"{stem}Time", f"{moment:%H%M%S}")
 
 
 def local_time(order: Order) -> datetime:
