@@ -327,7 +327,7 @@ def test_an_unknown_member_is_named(data, runs):
 def test_calibration_is_sane(runs):
     found = load_calibration(runs)
     assert 0.1 < found.temperature < 8
-    assert 0.0 <= found.covid19_threshold <= 1.0
+    assert 0.333 <= found.covid19_threshold <= 0.5
     assert (found.distance.quantiles.diff() >= 0).all()
 
 

@@ -30,6 +30,7 @@ from covidnet_node.training.recipe import Recipe
 
 FILE = "calibration.safetensors"
 COVID19 = LABELS["covid"]
+LEAST_THRESHOLD, MOST_THRESHOLD = 1 / 3, 1 / 2
 
 DIRECTIONS = 32
 """In which the members' features of training films are told to differ."""
@@ -152,7 +153,11 @@ def _save(path: Path, found: Calibration) -> None:
 
 
 def _threshold(covid19: NDArray[np.float64], val: Outputs) -> float:
-    """Where sensitivity plus specificity is greatest (Youden), sources weighted."""
+    """Where sensitivity plus specificity is greatest (Youden), sources weighted.
+
+    Not below a third: less than that is never the most probable of three. Not above a half: more
+    than that always is, and a reader would not understand another class being called.
+    """
     truth = val.labels == COVID19
     gain = np.where(truth, val.weights / val.weights[truth].sum(), 0.0)
     loss = np.where(truth, 0.0, val.weights / val.weights[~truth].sum())
@@ -160,4 +165,5 @@ def _threshold(covid19: NDArray[np.float64], val: Outputs) -> float:
     youden = np.cumsum((gain - loss)[order])
     best = int(np.argmax(youden))
     following = covid19[order[min(best + 1, len(order) - 1)]]
-    return round(float((covid19[order[best]] + following) / 2), 3)
+    between = float((covid19[order[best]] + following) / 2)
+    return round(min(max(between, LEAST_THRESHOLD), MOST_THRESHOLD), 3)
