@@ -332,4 +332,6 @@ def _first_complaint(error: ValidationError) -> tuple[str, str]:
     if first["type"] == "missing":
         return key, "is missing; see config/node.toml"
     message = first["msg"].removeprefix("Value error, ")
-    return key, f"{message} (found {first['input']!r})" if key != "file" else message
+    if key == "file" or key.endswith(".url"):  # an address may hold a password
+        return key, message
+    return key, f"{message} (found {first['input']!r})"

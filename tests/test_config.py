@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from covidnet_node.config import Config, load_config
+from covidnet_node.config import Config, Destination, load_config
 from covidnet_node.errors import BadConfig
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "node.toml"
@@ -18,9 +18,8 @@ def test_the_example_is_valid_and_shows_the_defaults() -> None:
 def test_the_example_names_every_key() -> None:
     text = EXAMPLE.read_text()
     for section, model in Config.model_fields.items():
-        if section == "destination":
-            continue
-        for key in type(model.default).model_fields:
+        keys = Destination if section == "destination" else type(model.default)
+        for key in keys.model_fields:
             assert key in text, f"{section}.{key} is missing from config/node.toml"
 
 
@@ -69,6 +68,49 @@ def test_a_mistake_names_file_key_and_remedy(
     assert caught.value.file == str(path)
     assert caught.value.key == key
     assert words in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ('url = "pacs.example.org"', "no web address"),
+        ('url = "ftp://pacs.example.org"', "no web address"),
+        ('url = "https://pacs.example.org:port"', "no web address"),
+        ('url = "https://pacs.example.org/dicom web"', "no web address"),
+        ('url = "https://node:s3cret@pacs.example.org"', "token_file"),
+        ('url = "https://pacs.example.org/?key=s3cret"', "token_file"),
+        ('url = "https://pacs.example.org"\nport = 443', "its own port"),
+        ('url = "https://pacs.example.org"\nback_to_sender = true', "either"),
+        ('url = "https://pacs.example.org"\nae_title = "A"\nhost = "h"', "either"),
+        ('url = "https://pacs.example.org"\ncertificate_file = "c"', "key_file are both"),
+        ('url = "http://pacs.example.org"\ntoken_file = "t"', "https"),
+        ('url = "http://pacs.example.org"\nca_file = "c"', "https"),
+        ('ae_title = "A"\nhost = "h"\nport = 1\ntoken_file = "t"', "belong to a url"),
+        ('ae_title = "A"\nhost = "h"', "port is needed"),
+    ],
+)
+def test_a_destination_is_reached_in_one_way(tmp_path: Path, keys: str, words: str) -> None:
+    path = write(tmp_path, f'[[destination]]\nname = "web"\n{keys}')
+    with pytest.raises(BadConfig) as caught:
+        load_config(path)
+    assert words in caught.value.remedy
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'url = "https://pacs.example.org/dicom-web/"\ntoken_file = "/run/token"\nca_file = "/ca"',
+        'url = "https://pacs:8443/x"\ncertificate_file = "/c"\nkey_file = "/k"',
+        'url = "http://127.0.0.1:8042/dicom-web"\ntoken_file = "/run/token"',
+        'url = "http://[::1]:8042"',
+    ],
+)
+def test_web_destinations(tmp_path: Path, keys: str) -> None:
+    config = load_config(write(tmp_path, f'[[destination]]\nname = "web"\n{keys}'))
+    url = config.destination[0].url
+    assert url is not None
+    assert not url.endswith("/")
 
 
 def test_a_missing_file_says_where_to_start(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from covidnet_node.journal.journal import Journal
 from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.service.delivering import Deliverer
 from tests.fake_pacs import FakePacs
+from tests.fake_web_pacs import FakeWebPacs, Reply
 from tests.journal_kit import NOW, Desk, open_desk
+from tests.node import wait_until
 
 DEADLINE_S = 10.0
 BROKEN = RetryLater(Reason.CANNOT_STORE, "journal: database or disk is full")
@@ -76,6 +78,13 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield Desk(journal, plain.spool)
 
 
+def web_deliverer(desk: Desk, pacs: FakeWebPacs, first_pause_s: float = 0.05) -> Deliverer:
+    target = {"name": "pacs", "url": pacs.url}
+    pauses = {"first_pause_s": first_pause_s, "longest_pause_s": 60}
+    config = Config.model_validate({"destination": [target], "deliver": pauses})
+    return Deliverer(config, config.destination[0], desk.journal)
+
+
 def deliverer(desk: Desk, pacs: FakePacs, first_pause_s: float = 0.05) -> Deliverer:
     target = {"name": "pacs", "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.port}
     pauses = {"first_pause_s": first_pause_s, "longest_pause_s": 60, "give_up_after_hours": 1e9}
@@ -130,3 +139,34 @@ def test_a_destination_that_is_down_and_owed_nothing_is_no_work(
     assert loop.is_alive()
     loop.stop()
     loop.join(DEADLINE_S)
+
+
+def test_a_web_destination_gets_what_it_is_owed(desk: Desk) -> None:
+    (owed,) = desk.journal.due_deliveries("pacs", NOW, 10)
+    with FakeWebPacs(Reply(500), Reply(503)) as pacs:
+        loop = web_deliverer(desk, pacs)
+        loop.start()
+        case = desk.journal.cases()[0].id
+        wait_until(
+            lambda: desk.journal.deliveries(case)[0].state is DeliveryState.DELIVERED,
+            DEADLINE_S,
+            "the delivery",
+        )
+        loop.stop()
+        loop.join(DEADLINE_S)
+        assert [each.path for each in pacs.posts] == ["/dicom-web/studies"] * 3
+        assert {each.part for each in pacs.posts} == {owed.result.path.read_bytes()}
+
+
+def test_a_web_destination_that_is_back_is_sent_to_at_once(desk: Desk) -> None:
+    with FakeWebPacs() as pacs:
+        pass
+    loop = web_deliverer(desk, pacs, first_pause_s=60)
+    loop.start()
+    case = desk.journal.cases()[0].id
+    wait_until(lambda: desk.journal.deliveries(case)[0].attempts == 1, DEADLINE_S, "an attempt")
+    with pacs:
+        loop.heartbeat()
+        wait_until(lambda: pacs.posts, DEADLINE_S, "the result")
+        loop.stop()
+        loop.join(DEADLINE_S)
