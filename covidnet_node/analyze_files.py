@@ -119,7 +119,7 @@ def _answer_dicom(file: Path, stem: Path, config: Config, medicine: Medicine) ->
         notes=admission.notes,
     )
     try:
-        finished = make_results(source, analysis, medicine.algorithm)
+        finished = make_results(source, analysis, medicine.maker)
     except Park as verdict:
         return Answer(str(file), uid, not_analyzed(verdict.reason, verdict.detail, picture))
     objects = []

@@ -23,6 +23,7 @@ from covidnet_node.journal.transitions import Cause
 NOW = datetime(2026, 11, 23, 0, 33, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LEASE = timedelta(minutes=4)
+ANSWER = (ResultKind.REPORT, ResultKind.HEATMAP)
 OURS = Admission(admitted=True, reason=None)
 
 
@@ -77,7 +78,7 @@ class Desk:
 
     def report(self, claim: Claim, *destinations: str, now: datetime = NOW, **more) -> Case:
         """Answer a claim with report and heatmap."""
-        results = [self.result(claim.case.id, kind) for kind in ResultKind]
+        results = [self.result(claim.case.id, kind) for kind in ANSWER]
         return self.journal.report(
             claim, Outcome.ANALYZED, None, "", results, destinations, now, **more
         )

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from covidnet_node.case import DeliveryState, Outcome, Reason, ResultKind, State
+from covidnet_node.case import DeliveryState, Outcome, Reason, State
 from covidnet_node.journal.transitions import (
     Cause,
     IllegalTransition,
     UnknownCase,
 )
-from tests.journal_kit import MINUTE, NOW, causes
+from tests.journal_kit import ANSWER, MINUTE, NOW, causes
 
 # report
 
@@ -25,7 +25,7 @@ def test_an_answer_and_who_is_owed_it_are_one_step(desk):
     assert desk.journal.destinations_owed() == {"pacs", "archive"}
     assert [b.pending for b in desk.journal.backlog()] == [2, 2]
     due = desk.journal.due_deliveries("pacs", NOW, 9)
-    assert [delivery.result.kind for delivery in due] == list(ResultKind)
+    assert [delivery.result.kind for delivery in due] == list(ANSWER)
     assert due[0].result == desk.journal.results(case.id)[0]
     assert due[0].result.path.read_bytes() == f"report of {case.id}".encode()
     assert (due[0].calling_ae, due[0].peer, due[0].owed_since) == ("ROUTER", "127.0.0.1", NOW)

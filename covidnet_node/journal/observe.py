@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import groupby
 
 from sqlalchemy import func, literal, select
 
@@ -81,6 +82,23 @@ class Observation(Store):
         )
         with self._read() as connection:
             return tuple(result_of(row, self._spool) for row in connection.execute(query))
+
+    def earlier_results(self, case_id: str) -> tuple[tuple[Result, ...], ...]:
+        """The results of each answer of a case that was set aside, oldest first.
+
+        Their files may have been overwritten since; their names stay.
+        """
+        query = (
+            select(results)
+            .where(results.c.case_id == case_id, results.c.retired_at.is_not(None))
+            .order_by(results.c.retired_at, results.c.id)
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return tuple(
+            tuple(result_of(row, self._spool) for row in answer)
+            for _, answer in groupby(rows, key=lambda row: row.retired_at)
+        )
 
     def deliveries(self, case_id: str) -> tuple[Debt, ...]:
         """How each result of a case's latest analysis stands with each destination."""

@@ -25,9 +25,10 @@ class Operation(Store):
         """Start a parked or done case afresh and return it.
 
         With results to send, what was given up is sent again, or everything if nothing was.
-        Without, or with `again`, or after a discard, the image is analyzed anew; the content
-        date stays the first, so that the same answer is the same object. Raises UnknownCase,
-        IllegalTransition (also when the files are gone), RetryLater.
+        Without, or with `again`, or after a discard, the image is analyzed anew. The content
+        time stays, so that the same answer is the same object; another answer is reported with
+        a time of its own. Raises UnknownCase, IllegalTransition (also when the files are gone),
+        RetryLater.
         """
         with self._write() as connection:
             row = row_of(connection, case_id)

@@ -95,12 +95,14 @@ class Work(Store):
         now: datetime,
         park: tuple[Reason, str] | None = None,
         supersedes: str | None = None,
+        content_at: datetime | None = None,
     ) -> Case:
         """Journal the answer and who is owed it, in one transaction.
 
         The case becomes reported; done at once when there are no destinations. With `park` it
         is parked, for that reason, once all is delivered. `supersedes` is the id of the case
-        whose answer this one replaces. Result files must be in the spool. Raises LostLease,
+        whose answer this one replaces. `content_at` is the content time of the results, where it
+        is not the case's already. Result files must be in the spool. Raises LostLease,
         RetryLater; ValueError for an answer without results, or with files elsewhere.
         """
         if not results:
@@ -114,6 +116,8 @@ class Work(Store):
                 after = State.DONE if park is None else State.PARKED
             answer = {"outcome": outcome, "reason": reason, "detail": detail}
             changes = {**FREE, **answer, **parked_because(park)}
+            if content_at is not None:
+                changes["content_at"] = content_at
             if supersedes is not None:
                 changes["supersedes"] = supersedes
                 _supersede(connection, supersedes, row.id, now)

@@ -7,6 +7,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+)
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, ResultKind
 from covidnet_node.config import Results
@@ -69,3 +75,17 @@ def report_class(order: Order) -> ReportClass | None:
     if wanted != "none":
         return wanted
     return "comprehensive_3d" if order.analysis.outcome is Outcome.NOT_ANALYZED else None
+
+
+_CLASS_UIDS: dict[ReportClass, UID] = {
+    "comprehensive_3d": Comprehensive3DSRStorage,
+    "comprehensive": ComprehensiveSRStorage,
+    "enhanced": EnhancedSRStorage,
+}
+"""What a profile's word stands for."""
+
+
+def report_class_uid(order: Order) -> UID | None:
+    """SOP Class UID of the report; None where the profile wants none."""
+    wanted = report_class(order)
+    return None if wanted is None else _CLASS_UIDS[wanted]

@@ -21,7 +21,7 @@ from covidnet_node.journal.spool import Spool
 from covidnet_node.journal.transitions import LostLease
 from covidnet_node.reports.order import Reference
 from covidnet_node.service.medicine import Medicine
-from covidnet_node.service.results import Finished, Source, make_results
+from covidnet_node.service.results import Finished, Source, follow, make_results
 from covidnet_node.versions import Judgment, Relation, judge
 
 log = structlog.get_logger()
@@ -135,7 +135,10 @@ class Answerer:
         park: ParkAfter,
     ) -> None:
         source = self._source(claim.case, picture, self._reference(corrected))
-        finished = make_results(source, analysis, self.medicine.algorithm)
+        maker = self.medicine.maker
+        earlier = self.journal.earlier_results(claim.case.id)
+        source = follow(source, analysis, maker, earlier, self.clock().astimezone())
+        finished = make_results(source, analysis, maker)
         # Files have one name for all who ever had this case: only its holder may write them.
         self.journal.renew(
             claim, timedelta(seconds=2 * self.config.analyze.deadline_s), self.clock()
@@ -151,6 +154,7 @@ class Answerer:
             self.clock(),
             park=park,
             supersedes=corrected.id if corrected else None,
+            content_at=source.content_at,
         )
         log.info(
             "reported",

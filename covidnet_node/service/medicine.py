@@ -3,6 +3,7 @@
 Imports torch (through models): never imported by the process that listens.
 """
 
+import importlib.metadata
 import os
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from covidnet_node.case import Algorithm
 from covidnet_node.config import Analyze
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.models.networks import Networks, load_networks
+from covidnet_node.service.results import Maker
 
 log = structlog.get_logger()
 
@@ -24,6 +26,13 @@ class Medicine:
     networks: Networks
     algorithm: Algorithm
     device: str
+    program: str = ""
+    """Version of this program."""
+
+    @property
+    def maker(self) -> Maker:
+        """What results name as their origin."""
+        return Maker(self.algorithm, self.program)
 
 
 def open_medicine(wanted: Analyze, device: str) -> Medicine:
@@ -39,4 +48,5 @@ def open_medicine(wanted: Analyze, device: str) -> Medicine:
         log.warning("no_usable_GPU_working_on_the_CPU", wanted=device)
         device = "cpu"
     networks = load_networks(manifest, folder, device)
-    return Medicine(networks, manifest.algorithm, device)
+    program = importlib.metadata.version("covidnet-node")
+    return Medicine(networks, manifest.algorithm, device, program)

@@ -1,7 +1,8 @@
 """From an analysis to finished objects: draw, build, check, encode. Nothing is written here."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from covidnet_node.explain.overlay import draw_overlay
 from covidnet_node.reports.gate import check
 from covidnet_node.reports.order import Built, Order, Reference
 from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.succession import succeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The image that is answered: its header and what identifies its content."""
+    """The image that is answered, what identifies its content, and what its answer follows."""
 
     header: Dataset
     content_at: datetime
@@ -51,28 +53,52 @@ class Source:
     predecessor: Reference | None = None
 
 
-def make_results(
-    source: Source, analysis: Analysis, algorithm: Algorithm | None
-) -> tuple[Finished, ...]:
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What answers: the weights, and the version of this program."""
+
+    algorithm: Algorithm | None
+    program: str
+
+
+def follow(
+    source: Source,
+    analysis: Analysis,
+    maker: Maker,
+    earlier: Sequence[Sequence[Result]],
+    now: datetime,
+) -> Source:
+    """Place an answer behind the earlier ones of the same case, oldest first.
+
+    The same answer again keeps predecessor and content time; another names the last, at `now`.
+    """
+    order = succeed(_order(source, analysis, maker), earlier, now)
+    return replace(source, predecessor=order.predecessor, content_at=order.content_at)
+
+
+def make_results(source: Source, analysis: Analysis, maker: Maker) -> tuple[Finished, ...]:
     """Report and, where there is something to show, heatmap; raises Park if the gate objects."""
-    picture = None
-    if analysis.outcome is not Outcome.NOT_ANALYZED and algorithm is not None:
-        picture = draw_overlay(analysis, algorithm)
-    order = Order(
+    order = _order(source, analysis, maker)
+    if analysis.outcome is not Outcome.NOT_ANALYZED and maker.algorithm is not None:
+        order = replace(order, heatmap=draw_overlay(analysis, maker.algorithm))
+    built = build_results(order)
+    for each in built:
+        check(each.dataset, source.header)
+    return tuple(_finish(each) for each in built)
+
+
+def _order(source: Source, analysis: Analysis, maker: Maker) -> Order:
+    return Order(
         source=source.header,
         analysis=analysis,
-        algorithm=algorithm,
+        algorithm=maker.algorithm,
         content_at=source.content_at,
         pixel_digest=source.pixel_digest,
         identity_digest=source.identity_digest,
         admission_notes=source.notes,
         predecessor=source.predecessor,
-        heatmap=picture,
+        program=maker.program,
     )
-    built = build_results(order)
-    for each in built:
-        check(each.dataset, source.header)
-    return tuple(_finish(each) for each in built)
 
 
 def _finish(built: Built) -> Finished:

@@ -1,0 +1,44 @@
+"""The chain of answers that one image has had: each new one names the one it replaces.
+
+The same answer is the same object, however often it is asked for: same UID, same predecessor,
+same content time. Any other answer (new weights, a new version of the program, an analysis that
+failed before) is a new object, made now, that names the last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from covidnet_node.case import Result, ResultKind
+from covidnet_node.reports.order import Order, Reference, report_class_uid
+from covidnet_node.reports.uids import instance_uid
+
+_TELLING = (ResultKind.REPORT, ResultKind.HEATMAP)
+"""Kinds by which an answer is known again, whatever the profile left out."""
+
+
+def succeed(order: Order, earlier: Sequence[Sequence[Result]], now: datetime) -> Order:
+    """Give an order its predecessor and content time.
+
+    `earlier` are the results of each answer that was set aside, oldest first. The order comes
+    with what the first of them followed, and with the content time of the last.
+    """
+    if not earlier:
+        return order
+    *before, last = earlier
+    names = {result.sop_instance_uid for result in last}
+    for candidate in (order.predecessor, *(refer(results, order) for results in before)):
+        same = replace(order, predecessor=candidate)
+        if any(instance_uid(same, kind) in names for kind in _TELLING):
+            return same
+    return replace(order, predecessor=refer(last, order) or order.predecessor, content_at=now)
+
+
+def refer(results: Sequence[Result], order: Order) -> Reference | None:
+    """Point at the report among results, of the order's own class where there are several."""
+    reports = [result for result in results if result.kind is ResultKind.REPORT]
+    own = [result for result in reports if result.sop_class_uid == report_class_uid(order)]
+    if not reports:
+        return None
+    chosen = (own or reports)[-1]
+    return Reference(chosen.series_uid, chosen.sop_class_uid, chosen.sop_instance_uid)
