@@ -25,7 +25,8 @@ from covidnet_node.reports.identity import (
     transplant,
 )
 from covidnet_node.reports.lung_segmentation import build_segmentation
-from covidnet_node.reports.order import Built, Order, Reference
+from covidnet_node.reports.order import Built, Order, Reference, report_class
+from covidnet_node.reports.page_image import build_page
 from covidnet_node.reports.pixel_encoding import stated_syntax
 from covidnet_node.reports.series import date, series_of, sign
 from covidnet_node.reports.structured_report import build_report
@@ -38,13 +39,19 @@ def build_results(order: Order) -> tuple[Built, ...]:
     """Build what is owed for one image, as its profile asks for it: the report first.
 
     Then heatmap, plain picture, contours, segmentation and evidence map, each where it is wanted
-    and there is something to show.
+    and there is something to show. Of an image that was not analyzed there is always a report,
+    and beside it a page, if that is wanted.
     """
-    report = build_report(order, series_of(order, ResultKind.REPORT))
-    refer_to_requests(order.source, report)
-    built = [_finish(order, ResultKind.REPORT, report)]
+    built = []
+    if report_class(order) is not None:
+        report = build_report(order, series_of(order, ResultKind.REPORT))
+        refer_to_requests(order.source, report)
+        built.append(_finish(order, ResultKind.REPORT, report))
     if order.analysis.outcome is not Outcome.NOT_ANALYZED:
         built += [_finish(order, kind, image) for kind, image in _pictures(order)]
+    elif order.profile.page:
+        page = build_page(order, series_of(order, ResultKind.PAGE))
+        built.append(_finish(order, ResultKind.PAGE, page))
     return tuple(built)
 
 

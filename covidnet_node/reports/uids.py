@@ -96,7 +96,7 @@ def _form(order: Order, kind: ResultKind) -> tuple[str, ...]:
         shape = report_class(order) or "none"
         return (shape, str(profile.report_series_number), profile.series_prefix)
     own = (str(profile.heatmap_series_number), profile.series_prefix)
-    pictures = (ResultKind.HEATMAP, ResultKind.PLAIN)
+    pictures = (ResultKind.HEATMAP, ResultKind.PLAIN, ResultKind.PAGE)
     return (*own, profile.heatmap_syntax) if kind in pictures else own
 
 
