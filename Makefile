@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 BUDGET ?= 60
 
-.PHONY: demo test lint types contracts format train bench clean
+.PHONY: demo test lint types contracts format train bench screenshots clean
 
 $(VENV)/installed: pyproject.toml
 	@echo "Installing into $(VENV). The first time this downloads PyTorch, some GB, and takes minutes."
@@ -42,6 +42,11 @@ train: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/throughput.py
+
+# Needs Orthanc with its DICOMweb plug-in, Chromium and npm; fetches OHIF from the npm registry.
+screenshots: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[viewers]'
+	$(BIN)/python -m tests.viewers.screenshots docs/pictures $(VENV)/ohif
 
 clean:
 	rm -rf $(VENV) demo dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
