@@ -38,15 +38,21 @@ ALGORITHM = Algorithm(
     notice="Provisional weights.",
 )
 LIKELY = Probabilities(0.87, 0.09, 0.04)
+LUNGS = np.zeros((61, 49), bool)
+LUNGS[6:55, 5:21] = LUNGS[6:55, 28:44] = True
+HEATMAP = np.zeros((61, 49), np.float32)
+HEATMAP[40:50, 8:18] = 0.9
+HEATMAP[10:20, 30:40] = 0.6
 ANALYZED = Analysis(
     outcome=Outcome.ANALYZED,
     reason=None,
+    lungs=LUNGS,
     lung_area_fraction=0.31,
     probabilities=LIKELY,
     members=(Member("A", LIKELY), Member("B", Probabilities(0.8, 0.1, 0.1))),
     disagreement=0.07,
     out_of_distribution=0.2,
-    explanation=Explanation(np.zeros((4, 4), np.float32), "covid19", 0.8),
+    explanation=Explanation(HEATMAP, "covid19", 0.8),
     notes=("Window repaired",),
 )
 INCONCLUSIVE = replace(ANALYZED, outcome=Outcome.INCONCLUSIVE, reason=Reason.MEMBERS_DISAGREE)

@@ -19,6 +19,7 @@ from covidnet_node.case import (
     Reason,
     ResultKind,
 )
+from covidnet_node.config import Results
 from covidnet_node.intended_use import NOTICE
 from covidnet_node.reports import codes, gate, uids
 from covidnet_node.reports.identity import value_bytes
@@ -163,6 +164,8 @@ def test_a_successor_names_its_predecessor() -> None:
     assert listed.StudyInstanceUID == source.StudyInstanceUID
     named_one = listed.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named_one.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert named_one.ReferencedSOPClassUID == first.SOPClassUID
+    assert listed.ReferencedSeriesSequence[0].SeriesInstanceUID == first.SeriesInstanceUID
     assert second.SOPInstanceUID != first.SOPInstanceUID
     assert second.InstanceNumber != first.InstanceNumber
 
@@ -298,8 +301,11 @@ def test_dciodvfy_finds_no_error(analysis: Analysis, tmp_path: Path) -> None:
         RequestAttributesSequence=[request], TimezoneOffsetFromUTC="+0100", StudyDescription="Chest"
     )
     before = Reference("2.25.77", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.78")
-    for built in build_results(order(source, analysis=analysis, predecessor=before)):
-        assert complaints(tmp_path, built) == []
+    for wanted in ("comprehensive_3d", "comprehensive", "enhanced"):
+        profile = Results(report=wanted, page=True)
+        made = order(source, analysis=analysis, predecessor=before, profile=profile)
+        for built in build_results(made):
+            assert complaints(tmp_path, built) == []
 
 
 @pytest.mark.dciodvfy

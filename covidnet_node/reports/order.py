@@ -77,7 +77,7 @@ def report_class(order: Order) -> ReportClass | None:
     return "comprehensive_3d" if order.analysis.outcome is Outcome.NOT_ANALYZED else None
 
 
-_CLASS_UIDS: dict[ReportClass, UID] = {
+REPORT_CLASS_UIDS: dict[str, UID] = {
     "comprehensive_3d": Comprehensive3DSRStorage,
     "comprehensive": ComprehensiveSRStorage,
     "enhanced": EnhancedSRStorage,
@@ -88,4 +88,4 @@ _CLASS_UIDS: dict[ReportClass, UID] = {
 def report_class_uid(order: Order) -> UID | None:
     """SOP Class UID of the report; None where the profile wants none."""
     wanted = report_class(order)
-    return None if wanted is None else _CLASS_UIDS[wanted]
+    return None if wanted is None else REPORT_CLASS_UIDS[wanted]

@@ -19,9 +19,9 @@ from covidnet_node.reports.narrative import NOTHING_SAID, ascii_text
 from covidnet_node.reports.order import Order
 from covidnet_node.reports.pixel_encoding import set_pixels
 from covidnet_node.reports.series import Series
-from covidnet_node.reports.source_image import name_body_part
 
 WIDTH, HEIGHT = 1024, 768
+DERIVATION = "A page of text about the source image; none of its pixels"
 _MARGIN = 64
 _PAPER, _INK, _QUIET, _ALARM = (16, 16, 16), (240, 240, 240), (175, 175, 175), (255, 214, 64)
 _Line = tuple[str, int, tuple[int, int, int]]
@@ -43,11 +43,14 @@ def build_page(order: Order, series: Series) -> Dataset:
     image.ConversionType = "WSD"
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.ImageComments = f"{PRODUCT} AI: NOT ANALYZED. {NOTHING_SAID} {NOTICE}."
-    image.DerivationDescription = "A page of text about the source image; none of its pixels"
+    image.DerivationDescription = DERIVATION
     image.BurnedInAnnotation = "NO"
     image.RecognizableVisualFeatures = "NO"
     image.PatientOrientation = None
-    name_body_part(order.source, image)
+    carry(order.source, image, "BodyPartExamined")
+    if not text(image, "BodyPartExamined"):
+        # Type 2C (PS3.3 C.7.3.1): without a body part it is present, and nothing is known.
+        image.Laterality = None
     carry(order.source, image, "RequestAttributesSequence")
     _refer(image)
     set_pixels(image, draw_page(order), order.profile.heatmap_syntax)
