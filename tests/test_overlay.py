@@ -13,7 +13,7 @@ from covidnet_node.case import (
     Probabilities,
     Reason,
 )
-from covidnet_node.explain.overlay import draw_overlay
+from covidnet_node.explain.overlay import draw_overlay, draw_plain
 
 ALGORITHM = Algorithm(
     name="CovidNet ensemble",
@@ -133,3 +133,18 @@ def test_same_analysis_same_picture() -> None:
 def test_without_a_display_image_there_is_no_picture() -> None:
     with pytest.raises(ValueError, match="display"):
         draw_overlay(analysis(display=None), ALGORITHM)
+
+
+@pytest.mark.parametrize("columns", [60, 300, 512])
+def test_the_plain_picture_lies_on_the_other_pixel_for_pixel(columns: int) -> None:
+    case = analysis(columns=columns)
+    assert case.display is not None
+    drawn, plain = draw_overlay(case, ALGORITHM), draw_plain(case, ALGORITHM)
+    assert plain.shape == drawn.shape
+    assert (below_the_strip(plain, case) == case.display[:, :, None]).all()
+    assert colored(below_the_strip(drawn, case)).any()
+
+
+def test_a_plain_picture_also_needs_a_display_image() -> None:
+    with pytest.raises(ValueError, match="display"):
+        draw_plain(analysis(display=None), ALGORITHM)

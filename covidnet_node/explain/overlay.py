@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, Reason
-from covidnet_node.intended_use import CLASSES, FINDINGS, NOTICE, PRODUCT
+from covidnet_node.intended_use import CLASSES, FINDINGS, LIKELY, NOTICE, PRODUCT, UNLIKELY
 
 Picture = NDArray[np.uint8]
 Share = NDArray[np.float64]
@@ -24,8 +24,6 @@ _SILENT = 0.30
 """Part of the map's maximum below which nothing is drawn."""
 _STRONGEST = 0.65
 """Opacity at the maximum: anatomy must stay readable below."""
-_UNLIKELY, _LIKELY = 0.20, 0.50
-"""Probability of the explained class below which there is no color, and from which there is all."""
 
 _ANCHORS = np.array(
     [
@@ -74,7 +72,23 @@ def draw_overlay(analysis: Analysis, algorithm: Algorithm) -> Picture:
     picture = _blend(analysis.display, _opacity(analysis), _strength(analysis))
     if analysis.lungs is not None:
         picture[_contour(analysis.lungs)] = _CONTOUR
-    strip = _strip(analysis, algorithm, width=picture.shape[1])
+    strip = _strip(_lines(analysis, algorithm), picture.shape[1], bar=_belief(analysis) > 0)
+    return np.concatenate([strip, picture])
+
+
+def draw_plain(analysis: Analysis, algorithm: Algorithm) -> Picture:
+    """Draw the same picture without color and contour, under a strip of the same height.
+
+    Of the shape that `draw_overlay` returns, so that nothing moves when a reader toggles between
+    the two. Raises ValueError if the analysis holds no display image.
+    """
+    if analysis.display is None:
+        raise ValueError("an analysis without a display image has no picture")
+    picture = np.repeat(analysis.display[:, :, None], 3, axis=2)
+    width = picture.shape[1]
+    strip = np.zeros_like(_strip(_lines(analysis, algorithm), width, bar=_belief(analysis) > 0))
+    words = _strip(_plain_lines(analysis, algorithm), width, bar=False)[: len(strip)]
+    strip[: len(words)] = words
     return np.concatenate([strip, picture])
 
 
@@ -102,7 +116,7 @@ def _belief(analysis: Analysis) -> float:
     if analysis.explanation.target == "normal":
         return 0.0
     share = analysis.probabilities.of(analysis.explanation.target)
-    return min(max((share - _UNLIKELY) / (_LIKELY - _UNLIKELY), 0.0), 1.0)
+    return min(max((share - UNLIKELY) / (LIKELY - UNLIKELY), 0.0), 1.0)
 
 
 def _blend(display: Picture, opacity: Share, strength: Share) -> Picture:
@@ -127,16 +141,16 @@ def _contour(lungs: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return grown & ~lungs
 
 
-def _strip(analysis: Analysis, algorithm: Algorithm, width: int) -> Picture:
-    """Set the text, wrapped to the width; the last row holds the color scale."""
+def _strip(lines: list[_Line], width: int, *, bar: bool) -> Picture:
+    """Set the text, wrapped to the width; the last row holds the color bar, if there is one."""
     size = max(11, round(width / 40))
     margin = size // 2
     rows = [
         (row, line)
-        for line in _lines(analysis, algorithm)
+        for line in lines
         for row in _wrap(line.words, _font(size * line.scale), width - 2 * margin)
     ]
-    scale_row = [] if _belief(analysis) == 0 else [("", _Line("", _TEXT))]
+    scale_row = [("", _Line("", _TEXT))] if bar else []
     heights = [round(1.35 * size * line.scale) for _, line in [*rows, *scale_row]]
     image = Image.new("RGB", (width, sum(heights) + margin), (0, 0, 0))
     draw = ImageDraw.Draw(image)
@@ -166,7 +180,15 @@ def _draw_scale(
 
 
 def _lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
-    lines = [_Line(f"{PRODUCT} AI. {NOTICE}", _ALARM), *_answer(analysis, algorithm)]
+    return _around(analysis, algorithm, _key(analysis))
+
+
+def _plain_lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
+    return _around(analysis, algorithm, "Without color and lung line, to compare")
+
+
+def _key(analysis: Analysis) -> str:
+    """Say what color and line mean."""
     key = []
     if _belief(analysis) == 0:
         key.append("No color drawn: no likely pattern to point at")
@@ -177,8 +199,17 @@ def _lines(analysis: Analysis, algorithm: Algorithm) -> list[_Line]:
             key.append(f"{inside} of the attention lies in the lungs, the rest is not drawn")
     if analysis.lungs is not None:
         key.append("Blue line: lungs as found")
-    lines.append(_Line(". ".join(key), _QUIET))
-    lines.append(_Line(f"{algorithm.name} {algorithm.version}. {algorithm.notice}", _QUIET))
+    return ". ".join(key)
+
+
+def _around(analysis: Analysis, algorithm: Algorithm, key: str) -> list[_Line]:
+    """Put notice and answer before the key, and what answered behind it."""
+    lines = [
+        _Line(f"{PRODUCT} AI. {NOTICE}", _ALARM),
+        *_answer(analysis, algorithm),
+        _Line(key, _QUIET),
+        _Line(f"{algorithm.name} {algorithm.version}. {algorithm.notice}", _QUIET),
+    ]
     return [_Line(_ascii(line.words), line.color, line.scale) for line in lines]
 
 

@@ -28,7 +28,7 @@ from pydicom.dataset import Dataset
 from covidnet_node.case import Outcome, ResultKind
 from covidnet_node.intended_use import FINDINGS, MANUFACTURER, NOTICE, PRODUCT
 from covidnet_node.reports import uids
-from covidnet_node.reports.identity import count, items, text
+from covidnet_node.reports.identity import carry, count, items, raw_element, tag_of, text
 from covidnet_node.reports.narrative import ascii_text, percent
 from covidnet_node.reports.order import Order
 from covidnet_node.reports.regions import outline_lungs, pointed_at
@@ -191,8 +191,8 @@ def _repeat_display(source: Dataset, state: Dataset) -> None:
         modality.ModalityLUTType = text(table[0], "ModalityLUTType") or "US"
         state.ModalityLUTSequence = [modality]
     elif slope is not None and intercept is not None and slope[0] != 0:
-        state.RescaleIntercept = text(source, "RescaleIntercept")
-        state.RescaleSlope = text(source, "RescaleSlope")
+        for keyword in ("RescaleIntercept", "RescaleSlope"):
+            carry(source, state, keyword)
         state.RescaleType = text(source, "RescaleType") or "US"
     interest = _voi(source)
     if interest is not None:
@@ -210,17 +210,19 @@ def _voi(source: Dataset) -> Dataset | None:
         item = Dataset()
         item.VOILUTSequence = [_lut(table[0])]
         return item
-    centers = text(source, "WindowCenter").split("\\")
-    widths = text(source, "WindowWidth").split("\\")
-    plain = Dataset()
-    plain.WindowCenter, plain.WindowWidth = centers[0], widths[0]
-    center, width = numbers(plain, "WindowCenter", 1), numbers(plain, "WindowWidth", 1)
+    window = Dataset()
+    for keyword in ("WindowCenter", "WindowWidth"):
+        # As bytes: longer than a DS may be, it is still a number.
+        first = text(source, keyword).split("\\")[0].strip()
+        window[keyword] = raw_element(tag_of(keyword), (first + " " * (len(first) % 2)).encode())
+    center, width = numbers(window, "WindowCenter", 1), numbers(window, "WindowWidth", 1)
     function = text(source, "VOILUTFunction")
-    if center is None or width is None or width[0] <= 0 or (not function and width[0] < 1):
+    exact = function in {"LINEAR_EXACT", "SIGMOID"}
+    if center is None or width is None or width[0] <= 0 or (width[0] < 1 and not exact):
         return None
-    if function in {"LINEAR", "LINEAR_EXACT", "SIGMOID"}:
-        plain.VOILUTFunction = function
-    return plain
+    if exact or function == "LINEAR":
+        window.VOILUTFunction = function
+    return window
 
 
 def _lut(item: Dataset) -> Dataset | None:

@@ -33,7 +33,7 @@ def build_evidence_map(order: Order, series: Series) -> Dataset | None:
     None where there is no map or the source does not say where in the patient it lies.
     """
     explained, algorithm = order.analysis.explanation, order.algorithm
-    if explained is None or algorithm is None:
+    if explained is None or algorithm is None or not (explained.heatmap > 0).any():
         return None
     image = stand_in(order.source)
     if not place(order.source, image) or not is_gray(order.source, explained.heatmap.shape):

@@ -1,7 +1,8 @@
 """Who and which study: the source's own elements, carried over byte for byte.
 
 One policy for every attribute of patient and study. What the source has is copied as bytes,
-together with its character set declaration, valid or not, and is never decoded on the way.
+together with its character set declaration, valid or not, and is never decoded on the way
+(unless a destination wants UTF-8: `charset` then prepares the source first).
 What the standard requires to be present but may be empty (type 2) and the source lacks is
 present and empty. What cannot be written (longer than 64 KB, a sequence that cannot be read) is
 left out, or empty where it is of type 2. Nothing is invented, nothing raises; `remarks` lists
@@ -42,7 +43,7 @@ REQUIRED_EMPTY = (
 )
 """Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1)."""
 
-_CARRIED = (
+CARRIED = (
     "SpecificCharacterSet",
     "TimezoneOffsetFromUTC",
     "StudyInstanceUID",
@@ -99,15 +100,16 @@ _CARRIED = (
     "Allergies",
     "AdmittingDiagnosesDescription",
 )
+"""All that a result takes over of patient and study."""
 
 _TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM",
                    "UC", "UI", "UR", "UT"))  # fmt: skip
-_NAMED_CHARSET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+NAMED_CHARSET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Value representations that Specific Character Set governs (PS3.3 C.12.1.1.2)."""
 _LONG = frozenset({"UC", "UR", "UT", "SQ"})
 """Value representations whose length field has 32 bits (PS3.5 7.1.2)."""
 _SHORT_LIMIT = 0xFFFE
-_BINARY = frozenset({"OB", "OW"})
+_BINARY = frozenset({"OB", "OF", "OW"})
 _ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, struct.error,
                NotImplementedError)  # fmt: skip
@@ -131,16 +133,16 @@ def transplant(source: Dataset, target: Dataset) -> None:
     """Replace patient, study and stand-in UIDs of `target` by the source's own bytes."""
     true = {fake: value_bytes(source, keyword) or b"" for keyword, fake in STAND_INS.items()}
     _restore(target, true)
-    for keyword in _CARRIED:
+    for keyword in CARRIED:
         carry(source, target, keyword)
-        tag = _tag(keyword)
+        tag = tag_of(keyword)
         if keyword in REQUIRED_EMPTY and tag not in target:
             target[tag] = raw_element(tag, b"")
 
 
 def carry(source: Dataset, target: Dataset, keyword: str) -> None:
     """Set one attribute to the source's bytes; remove it where the source has none to give."""
-    tag = _tag(keyword)
+    tag = tag_of(keyword)
     if tag in target:
         del target[tag]
     value = value_bytes(source, keyword)
@@ -150,7 +152,7 @@ def carry(source: Dataset, target: Dataset, keyword: str) -> None:
 
 def value_bytes(source: Dataset, keyword: str) -> bytes | None:
     """Encoded value, little endian, as it would be written; None if absent or unwritable."""
-    return _value(source, _tag(keyword), 0)
+    return _value(source, tag_of(keyword), 0)
 
 
 def text(source: Dataset, keyword: str) -> str:
@@ -161,7 +163,7 @@ def text(source: Dataset, keyword: str) -> str:
 
 def count(source: Dataset, keyword: str) -> int | None:
     """Value of a US element, such as Rows; None if absent or malformed."""
-    tag = _tag(keyword)
+    tag = tag_of(keyword)
     element: DataElement | RawDataElement | None = source.get_item(tag) if tag in source else None
     if isinstance(element, RawDataElement):
         value = element.value or b""
@@ -181,7 +183,7 @@ def zone(source: Dataset) -> timezone | None:
 
 def remarks(source: Dataset) -> tuple[str, ...]:
     """Say which attributes of the source are not valid, by keyword, without their values."""
-    present = [word for word in _CARRIED if _tag(word) in source]
+    present = [word for word in CARRIED if tag_of(word) in source]
     invalid = [word for word in present if not _valid(source, word)]
     lost = [word for word in present if value_bytes(source, word) is None]
     found = []
@@ -195,14 +197,14 @@ def remarks(source: Dataset) -> tuple[str, ...]:
 def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """Items of a sequence, none if it is absent or unreadable; no value in them is decoded."""
     try:
-        return tuple(_items(dataset, _tag(keyword)))
+        return tuple(_items(dataset, tag_of(keyword)))
     except _UNREADABLE:
         return ()
 
 
 def undecoded(dataset: Dataset, keyword: str) -> bytes | None:
     """Bytes of an element of any kind as they stand in the data set; None if absent or empty."""
-    tag = _tag(keyword)
+    tag = tag_of(keyword)
     element: DataElement | RawDataElement | None = dataset.get_item(tag) if tag in dataset else None
     if isinstance(element, RawDataElement) or (element is not None and element.VR in _BINARY):
         return element.value or None
@@ -235,7 +237,7 @@ def refer_to_requests(source: Dataset, target: Dataset) -> None:
     requests = items(source, "RequestAttributesSequence")
     encoded = b"".join(pack_item(_pack(_request(source, request))) for request in requests)
     if encoded:
-        tag = _tag("ReferencedRequestSequence")
+        tag = tag_of("ReferencedRequestSequence")
         target[tag] = raw_element(tag, encoded)
 
 
@@ -244,7 +246,7 @@ def _request(source: Dataset, request: Dataset) -> Dataset:
     for keyword, holder in (
         ("StudyInstanceUID", source),
         ("ReferencedStudySequence", request),
-        ("AccessionNumber", request if _tag("AccessionNumber") in request else source),
+        ("AccessionNumber", request if tag_of("AccessionNumber") in request else source),
         ("IssuerOfAccessionNumberSequence", request),
         ("PlacerOrderNumberImagingServiceRequest", request),
         ("FillerOrderNumberImagingServiceRequest", request),
@@ -252,7 +254,7 @@ def _request(source: Dataset, request: Dataset) -> Dataset:
         ("RequestedProcedureDescription", request),
         ("RequestedProcedureCodeSequence", request),
     ):
-        tag = _tag(keyword)
+        tag = tag_of(keyword)
         value = _value(holder, tag, 1)
         # All but the issuer are of type 2: present, empty where unknown.
         if value is not None or keyword != "IssuerOfAccessionNumberSequence":
@@ -273,7 +275,7 @@ def _restore(dataset: Dataset, true: dict[str, bytes]) -> None:
 
 
 def _valid(source: Dataset, keyword: str) -> bool:
-    tag = _tag(keyword)
+    tag = tag_of(keyword)
     vr = dictionary_VR(tag)
     if vr not in _CHECKED:
         return True
@@ -288,7 +290,8 @@ def _valid(source: Dataset, keyword: str) -> bool:
     return True
 
 
-def _tag(keyword: str) -> BaseTag:
+def tag_of(keyword: str) -> BaseTag:
+    """Tag of a public keyword."""
     number = tag_for_keyword(keyword)
     if number is None:
         raise AssertionError(keyword)
@@ -317,7 +320,7 @@ def _text_bytes(source: Dataset, tag: BaseTag, vr: str) -> bytes | None:
         return element.value or b""
     # Decoded already, so it is encoded anew, under the declaration it was decoded with.
     plain = DataElement(tag, vr, element.value, validation_mode=IGNORE)
-    if vr not in _NAMED_CHARSET:
+    if vr not in NAMED_CHARSET:
         return _encode(plain, default_encoding)
     declared: str | list[str] = text(source, "SpecificCharacterSet").split("\\")
     try:

@@ -1,8 +1,9 @@
 """The lungs as a Segmentation: a mask that other programs can measure.
 
 The mask lies on the pixels of the image it names, so it needs no place in the patient; the
-spacing is told where the source tells it. One segment for each lung where the image says which side is which, one for both where it does
-not: which side is which is read from Patient Orientation, never guessed from the anatomy.
+spacing is told where the source tells it. One segment for each lung where the image says which
+side is which, one for both where it does not: the sides are read from Patient Orientation, never
+guessed from the anatomy.
 """
 
 import numpy as np

@@ -14,6 +14,7 @@ from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import UID
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, Reason, ResultKind
+from covidnet_node.reports.charset import in_character_set
 from covidnet_node.reports.contours import build_contours
 from covidnet_node.reports.evidence_map import build_evidence_map
 from covidnet_node.reports.heatmap_image import build_picture
@@ -42,6 +43,7 @@ def build_results(order: Order) -> tuple[Built, ...]:
     and there is something to show. Of an image that was not analyzed there is always a report,
     and beside it a page, if that is wanted.
     """
+    order = in_character_set(order)
     built = []
     if report_class(order) is not None:
         report = build_report(order, series_of(order, ResultKind.REPORT))

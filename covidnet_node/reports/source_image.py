@@ -8,6 +8,7 @@ no geometry: nothing is guessed.
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
+from pydicom.valuerep import DSfloat
 
 from covidnet_node.reports.identity import STAND_INS, carry, count, text
 
@@ -80,7 +81,8 @@ def place(source: Dataset, made: Dataset) -> bool:
     # A projection has none, but highdicom asks.
     made.SliceThickness = None
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        setattr(made, keyword, [word.strip() for word in text(source, keyword).split("\\")])
+        values = text(source, keyword).split("\\")
+        setattr(made, keyword, [DSfloat(float(value), auto_format=True) for value in values])
     return True
 
 

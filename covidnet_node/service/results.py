@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, Result, ResultKind
-from covidnet_node.explain.overlay import draw_overlay
+from covidnet_node.explain.overlay import draw_overlay, draw_plain
+from covidnet_node.reports.charset import in_character_set
 from covidnet_node.reports.gate import check
 from covidnet_node.reports.order import Built, Order, Reference
+from covidnet_node.reports.pixel_encoding import stated_syntax
 from covidnet_node.reports.results import build_results, encode
 from covidnet_node.reports.succession import succeed
 
@@ -25,6 +26,7 @@ class Finished:
     sop_class_uid: str
     sop_instance_uid: str
     series_uid: str
+    transfer_syntax_uid: str
     data: bytes
 
     def at(self, path: Path) -> Result:
@@ -34,7 +36,7 @@ class Finished:
             sop_class_uid=self.sop_class_uid,
             sop_instance_uid=self.sop_instance_uid,
             series_uid=self.series_uid,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
+            transfer_syntax_uid=self.transfer_syntax_uid,
             path=path,
             sha256=hashlib.sha256(self.data).hexdigest(),
         )
@@ -77,18 +79,25 @@ def follow(
 
 
 def make_results(source: Source, analysis: Analysis, maker: Maker) -> tuple[Finished, ...]:
-    """Report and, where there is something to show, heatmap; raises Park if the gate objects."""
-    order = _order(source, analysis, maker)
-    if analysis.outcome is not Outcome.NOT_ANALYZED and maker.algorithm is not None:
-        order = replace(order, heatmap=draw_overlay(analysis, maker.algorithm))
+    """Report and, where there is something to show, pictures; raises Park if the gate objects."""
+    order = _drawn(_order(source, analysis, maker))
     built = build_results(order)
     for each in built:
-        check(each.dataset, source.header)
+        check(each.dataset, source.header, order.profile)
     return tuple(_finish(each) for each in built)
 
 
+def _drawn(order: Order) -> Order:
+    """Draw the pictures that the profile asks for."""
+    analysis, algorithm, wanted = order.analysis, order.algorithm, order.profile.heatmap
+    if analysis.outcome is Outcome.NOT_ANALYZED or algorithm is None or wanted == "none":
+        return order
+    plain = draw_plain(analysis, algorithm) if wanted == "plain_and_overlay" else None
+    return replace(order, heatmap=draw_overlay(analysis, algorithm), plain=plain)
+
+
 def _order(source: Source, analysis: Analysis, maker: Maker) -> Order:
-    return Order(
+    order = Order(
         source=source.header,
         analysis=analysis,
         algorithm=maker.algorithm,
@@ -99,6 +108,7 @@ def _order(source: Source, analysis: Analysis, maker: Maker) -> Order:
         predecessor=source.predecessor,
         program=maker.program,
     )
+    return in_character_set(order)
 
 
 def _finish(built: Built) -> Finished:
@@ -108,5 +118,6 @@ def _finish(built: Built) -> Finished:
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
         series_uid=str(dataset.SeriesInstanceUID),
+        transfer_syntax_uid=str(stated_syntax(dataset)),
         data=encode(dataset),
     )
