@@ -39,6 +39,7 @@ RESULT_CLASSES = frozenset(
         "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR
         "1.2.840.10008.5.1.4.1.1.88.22",  # Enhanced SR
         "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+        "1.2.840.10008.5.1.4.1.1.30",  # Parametric Map
         "1.2.840.10008.5.1.4.1.1.11.1",  # Grayscale Softcopy Presentation State
     }
 )

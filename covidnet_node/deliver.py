@@ -24,6 +24,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from covidnet_node.case import Result
 from covidnet_node.config import Destination
+from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 
 log = structlog.get_logger()
 
@@ -229,6 +230,8 @@ class _Line:
         if not 1 <= len(self._target.ae_title.strip()) <= 16:
             raise ValueError("an AE title has 1 to 16 characters")
         ae = AE(calling_ae)
+        ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
+        ae.implementation_version_name = IMPLEMENTATION_NAME
         ae.connection_timeout = self._target.connect_timeout_s
         ae.acse_timeout = self._target.connect_timeout_s
         ae.dimse_timeout = self._target.response_timeout_s

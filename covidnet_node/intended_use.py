@@ -7,6 +7,10 @@ can promise more than another.
 PRODUCT = "CovidNet Node"
 MANUFACTURER = "CovidNet Node project"
 
+IMPLEMENTATION_UID = "2.25.309190340529143262418213205148205413141"
+IMPLEMENTATION_NAME = "COVIDNET_NODE_1"
+"""Implementation Class UID and Version Name, in files and associations (PS3.7 D.3.3.2)."""
+
 NOTICE = "Research use only, not for diagnosis"
 """Stands in series descriptions, on the image and in the report, word for word."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import structlog
+from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
@@ -24,6 +25,7 @@ from covidnet_node.admit import RESULT_CLASSES, SECONDARY_CAPTURE, admit, is_own
 from covidnet_node.case import Admission, Reason, Received
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, Refuse, RetryLater
+from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
@@ -136,6 +138,8 @@ class Receiver:
     def _entity(self) -> ApplicationEntity:
         receive = self._config.receive
         entity = ApplicationEntity(self._config.node.ae_title)
+        entity.implementation_class_uid = UID(IMPLEMENTATION_UID)
+        entity.implementation_version_name = IMPLEMENTATION_NAME
         entity.require_called_aet = receive.require_called_ae
         entity.require_calling_aet = list(receive.calling_aes)
         entity.maximum_pdu_size = receive.max_pdu_bytes
