@@ -123,6 +123,13 @@ def need_program(name: str) -> str:
     return found
 
 
+def need_file(path: Path) -> Path:
+    """An installed file that is no program; skips visibly without it, fails under CI=true."""
+    if not path.is_file():
+        _absent(f"{path.name} is not installed")
+    return path
+
+
 def _absent(what: str) -> None:
     if CI:
         pytest.fail(f"{what}, and CI must not skip")

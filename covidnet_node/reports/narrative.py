@@ -150,9 +150,9 @@ def _where(order: Order, regions: tuple[Region, ...]) -> str:
             f"third of the lung, {percent(region.share)} of the heatmap;"
         )
     lines.append(
-        f"outlined where the map reaches {PEAK_SHARE:.0%} of its maximum in the lungs."
+        f"outlined where the map reaches {percent(PEAK_SHARE)} of its maximum in the lungs."
         if regions
-        else f"no peak is outlined (none stands out, or the class has {UNLIKELY:.0%} or less)."
+        else f"no peak is outlined (none stands out, or the class has {percent(UNLIKELY)} or less)."
     )
     lines.append(
         f"{percent(explained.energy_in_lungs)} of the heatmap lies inside the lungs as found. "

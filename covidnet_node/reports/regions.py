@@ -26,6 +26,8 @@ _LONGEST_SIDE = 512
 """Regions are found on a grid of at most this size; a heatmap holds no finer detail."""
 _SMALLEST = 0.004
 """Share of the lungs' area below which a region is a speck."""
+_SLIGHT = 0.1
+"""Share of the map, as a part of the largest region's, below which a peak is no main one."""
 _SPECK = 0.02
 """Share of the mask's area below which a piece of it is no lung."""
 _TRIANGLE = 4
@@ -118,8 +120,8 @@ def find_regions(heatmap: NDArray[np.float32], lungs: Mask) -> tuple[Region, ...
     labels, found = ndimage.label(inside >= PEAK_SHARE * highest)
     areas = ndimage.sum_labels(np.ones_like(inside), labels, np.arange(1, found + 1))
     shares = ndimage.sum_labels(inside, labels, np.arange(1, found + 1)) / whole
-    order = [number for number in np.argsort(-shares, kind="stable")
-             if areas[number] >= _SMALLEST * grid.lungs.sum()]  # fmt: skip
+    main = (areas >= _SMALLEST * grid.lungs.sum()) & (shares >= _SLIGHT * shares.max())
+    order = [number for number in np.argsort(-shares, kind="stable") if main[number]]
     return tuple(
         _region(grid, labels == number + 1, float(shares[number]))
         for number in order[:MOST_REGIONS]

@@ -330,7 +330,7 @@ def _algorithm(order: Order, *, explains: bool = False) -> AlgorithmIdentificati
     members = ", ".join(narrative.ascii_text(member.name) for member in order.analysis.members)
     method = (
         f"Gradient-weighted class activation (130403, DCM) of all members, outlined at "
-        f"{PEAK_SHARE:.0%} of its maximum in the lungs"
+        f"{narrative.percent(PEAK_SHARE)} of its maximum in the lungs"
     )
     return AlgorithmIdentification(
         name=narrative.ascii_text(algorithm.name),
