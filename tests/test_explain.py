@@ -56,6 +56,27 @@ def test_the_map_peaks_where_the_network_looks():
     assert 44 <= column < 60
 
 
+class Shared(Bright):
+    """Like Bright, but a bright bottom raises both classes alike."""
+
+    def forward(self, images):
+        maps = self.trunk(images)
+        return maps.mean(dim=(2, 3)) + maps[:, 1].mean(dim=(1, 2))[:, None]
+
+
+def test_what_speaks_for_all_classes_alike_is_not_shown():
+    network = Shared().eval().requires_grad_(requires_grad=False)
+    shared = Viewpoint(network, network.trunk, 1.0)
+    image = spotted(8, 48) + spotted(48, 8)
+    found = grad_cam([shared], image, 0)
+    assert found[8:16, 48:56].mean() > 0.5
+    assert found[48:56, 8:16].max() < 0.05
+
+
+def test_an_all_but_certain_class_still_has_a_map():
+    assert grad_cam([viewpoint()], 1e4 * spotted(8, 48), 0).max() > 0.9
+
+
 def test_a_class_without_evidence_has_an_empty_map():
     assert grad_cam([viewpoint()], spotted(8, 48), 1).sum() == 0
 

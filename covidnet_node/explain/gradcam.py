@@ -1,5 +1,8 @@
 """Grad-CAM of every member, combined: where the ensemble looked for one class.
 
+What is explained is the class's log-odds, not its logit: a logit may rise everywhere without any
+answer changing, the odds rise only where something speaks for the class more than for the others.
+
 Raw: nothing is masked, smoothed or thresholded here, so that a network that looks beside the
 lungs is seen to do so.
 """
@@ -11,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from covidnet_node.case import Reason
@@ -61,9 +63,24 @@ def energy_in_lungs(heatmap: NDArray[np.float32], lungs: NDArray[np.bool_]) -> f
     return min(1.0, float(heatmap[lungs].sum(dtype=np.float64)) / whole)
 
 
+@dataclass(frozen=True, slots=True)
+class _LogOdds:
+    """What pytorch-grad-cam is to explain: the class's logit less the soft maximum of the rest.
+
+    The probability itself would do, but for a class that is all but certain its gradient is zero.
+    """
+
+    target: int
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        rest = torch.cat([logits[..., : self.target], logits[..., self.target + 1 :]], dim=-1)
+        odds: Tensor = logits[..., self.target] - torch.logsumexp(rest, dim=-1)
+        return odds
+
+
 def _member_map(viewpoint: Viewpoint, image: Tensor, target: int) -> NDArray[np.float32]:
     # A fresh leaf: the weights themselves take no gradient, only what lies behind the image.
     leaf = image.detach().clone().requires_grad_()
     with GradCAM(model=viewpoint.network, target_layers=[viewpoint.layer]) as cam:
-        maps = cam(input_tensor=leaf, targets=[ClassifierOutputTarget(target)])
+        maps = cam(input_tensor=leaf, targets=[_LogOdds(target)])
     return np.asarray(maps[0], np.float32)

@@ -84,8 +84,8 @@ class Classifier(nn.Module):
     def with_evidence(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and what every place gives to them: (batch, classes, side / 8, side / 8).
 
-        The mean over the places plus the head's bias is the logit (without dropout); its positive
-        part is Grad-CAM for this kind of network (Selvaraju et al. 2017, appendix A).
+        The mean over the places plus the head's bias is the logit (without dropout): what
+        Grad-CAM weighs in this kind of network (Selvaraju et al. 2017, appendix A).
         """
         maps: Tensor = self.trunk(images)
         logits: Tensor = self.head(self.dropout(maps.mean(dim=(2, 3))))
