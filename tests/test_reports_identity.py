@@ -146,6 +146,8 @@ def test_no_header_is_too_broken_for_an_answer(
     for keyword in missing:
         delattr(source, keyword)
     for keyword, value in broken.items():
+        if keyword in {"Rows", "Columns"} and len(value) == 2:
+            continue  # a number, and then the picture is rightly not this image's
         number = tag_for_keyword(keyword)
         assert number is not None
         # A null within the declaration keeps pydicom from reading a file at all.

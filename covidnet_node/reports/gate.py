@@ -57,7 +57,7 @@ def check(result: Dataset, source: Dataset, profile: Results | None = None) -> N
     read the same. The words of the verdict name attributes, never their values.
     """
     look = _KINDS.get(text(result, "SOPClassUID"))
-    same = _reads_the_same if _is_converted(result, profile) else _same_bytes
+    same = _reads_the_same if _is_converted(result, source, profile) else _same_bytes
     wrong = [*_identity(result, source, same), *missing(result, _REQUIRED), *_equipment(result)]
     if profile is not None:
         wrong += _unwanted(result, profile)
@@ -66,9 +66,10 @@ def check(result: Dataset, source: Dataset, profile: Results | None = None) -> N
         raise Park(Reason.INVALID_RESULT, "; ".join(wrong))
 
 
-def _is_converted(result: Dataset, profile: Results | None) -> bool:
+def _is_converted(result: Dataset, source: Dataset, profile: Results | None) -> bool:
     wanted = profile is not None and profile.character_set == "utf8"
-    return wanted and text(result, "SpecificCharacterSet") == UTF8
+    before, after = (text(each, "SpecificCharacterSet") for each in (source, result))
+    return wanted and before != UTF8 and after == UTF8
 
 
 def _same_bytes(result: Dataset, source: Dataset, keyword: str) -> bool:
