@@ -159,6 +159,29 @@ app.command()(evaluate)
 
 
 @app.command()
+def conformance(
+    page: Annotated[Path, typer.Argument(metavar="FILE")] = Path("docs/conformance.md"),
+    *,
+    write: Annotated[bool, typer.Option("--write", help="Write the tables into FILE.")] = False,
+) -> None:
+    """Compare the tables of the DICOM conformance statement with what the node does."""
+    from covidnet_node.conformance.example import build_examples
+    from covidnet_node.conformance.statement import fill
+
+    try:
+        before = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadConfig(str(page), "file", f"cannot be read: {error.strerror}") from error
+    after = fill(before, page.name, build_examples())
+    if write:
+        page.write_text(after, encoding="utf-8")
+    same = write or before == after
+    words = "is up to date" if same else "differs from what the node does; run again with --write"
+    out.print(f"{page} {words}", highlight=False, soft_wrap=True)
+    raise typer.Exit(EX_OK if same else EX_FOUND)
+
+
+@app.command()
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Counts and oldest age per state, what is owed to whom, last errors."""
     from covidnet_node.service.http import condition
