@@ -139,13 +139,28 @@ def test_no_report_leaves_where_none_is_wanted_but_not_analyzed_is_always_said()
 
 def test_results_name_the_device_that_made_them() -> None:
     for built in build_results(order(program="0.1.0")):
-        (device,) = built.dataset.ContributingEquipmentSequence
+        device, *_ = built.dataset.ContributingEquipmentSequence
         assert device.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
         assert device.PurposeOfReferenceCodeSequence[0].CodingSchemeDesignator == "DCM"
         assert device.DeviceUID == uids.device_uid(ALGORITHM)
         assert list(device.SoftwareVersions) == list(built.dataset.SoftwareVersions)
         assert "program 0.1.0" in device.SoftwareVersions
         assert "weights 2026.1" in device.SoftwareVersions
+
+
+def test_every_algorithm_that_a_report_identifies_is_contributing_equipment() -> None:
+    document = report(order())
+    _, *equipment = document.ContributingEquipmentSequence
+    listed = {(each.ManufacturerModelName, each.SoftwareVersions) for each in equipment}
+    names, versions = named(document, "111001"), named(document, "111003")
+    pairs = zip(names, versions, strict=True)
+    assert {(name.TextValue, version.TextValue) for name, version in pairs} == listed
+    assert {each.PurposeOfReferenceCodeSequence[0].CodeValue for each in equipment} == {"109102"}
+    others = report(order(algorithm=replace(ALGORITHM, digest="cd" * 32)))
+    uids_of = [{each.DeviceUID for each in made.ContributingEquipmentSequence}
+               for made in (document, others)]  # fmt: skip
+    assert len(uids_of[0]) == 1 + len(equipment)
+    assert not uids_of[0] & uids_of[1]
 
 
 def test_another_program_makes_other_objects_of_the_same_device() -> None:

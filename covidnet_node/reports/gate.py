@@ -109,10 +109,10 @@ def _identity(
 
 
 def _equipment(result: Dataset) -> Iterator[str]:
-    """The device that made it is named once, by a standard purpose and a UID."""
+    """What made it, the device first, is named by a standard purpose and a UID."""
     named = [(code(item, "PurposeOfReferenceCodeSequence"), UID(text(item, "DeviceUID")).is_valid)
              for item in items(result, "ContributingEquipmentSequence")]  # fmt: skip
-    if named != [(codes.PROCESSING_EQUIPMENT.value, True)]:
+    if set(named) != {(codes.PROCESSING_EQUIPMENT.value, True)}:
         yield "ContributingEquipmentSequence does not name this device"
 
 

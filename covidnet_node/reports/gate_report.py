@@ -79,7 +79,7 @@ def _words(result: Dataset, tree: list[Dataset]) -> Iterator[str]:
         yield "no summary with the notice"
     observers = [text(item, "UID") for item in tree if _name(item) == _OBSERVER_UID]
     devices = [text(item, "DeviceUID") for item in items(result, "ContributingEquipmentSequence")]
-    if observers != devices:
+    if observers != devices[:1]:
         yield "observer is not the contributing equipment"
     templates = [text(item, "TemplateIdentifier")
                  for item in items(result, "ContentTemplateSequence")]  # fmt: skip

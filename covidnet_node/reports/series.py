@@ -1,5 +1,6 @@
 """The series a study gets, and the equipment that claims them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,8 +71,9 @@ def _describe(prefix: str, what: str) -> str:
 def sign(dataset: Dataset, order: Order) -> None:
     """Set the General Equipment module (PS3.3 C.7.5.1) to this product and its weights.
 
-    The same stands in Contributing Equipment Sequence (C.12.1), with the UID of the device that
-    the report's observer has, as IHE AI Results asks of every algorithm.
+    The same stands first in Contributing Equipment Sequence (C.12.1), with the UID of the device
+    that the report's observer has; then every algorithm under the name and version by which the
+    report identifies it (PS3.16 TID 4019), as IHE AI Results asks.
     """
     contribution = Dataset()
     contribution.PurposeOfReferenceCodeSequence = [codes.plain(codes.PROCESSING_EQUIPMENT)]
@@ -87,7 +89,22 @@ def sign(dataset: Dataset, order: Order) -> None:
             line[:_ROOM]
             for line in (*program, f"weights {version}", f"format {uids.RESULT_FORMAT}")
         ]
-    dataset.ContributingEquipmentSequence = [contribution]
+    dataset.ContributingEquipmentSequence = [contribution, *_algorithms(order)]
+
+
+def _algorithms(order: Order) -> Iterator[Dataset]:
+    """One item for the ensemble, one for each network in it."""
+    algorithm = order.algorithm
+    if algorithm is None:
+        return
+    for name in (algorithm.name, *(member.name for member in order.analysis.members)):
+        item = Dataset()
+        item.PurposeOfReferenceCodeSequence = [codes.plain(codes.PROCESSING_EQUIPMENT)]
+        item.Manufacturer = MANUFACTURER
+        item.ManufacturerModelName = ascii_text(name)[:_ROOM]
+        item.SoftwareVersions = ascii_text(algorithm.version)[:_ROOM] or "unknown"
+        item.DeviceUID = uids.algorithm_uid(algorithm, name)
+        yield item
 
 
 def _contribution(algorithm: Algorithm | None) -> str:

@@ -45,6 +45,11 @@ def device_uid(algorithm: Algorithm | None) -> str:
     return _uid("device", algorithm_digest(algorithm))
 
 
+def algorithm_uid(algorithm: Algorithm, name: str) -> str:
+    """Name the ensemble or one network in it as contributing equipment; new with new weights."""
+    return _uid("algorithm", algorithm.digest, name)
+
+
 def tracking_uid(order: Order, what: str) -> str:
     """Name one finding of one report (PS3.16 TID 4108)."""
     return _uid("tracking", what, *_content(order))
