@@ -148,3 +148,26 @@ def test_the_plain_picture_lies_on_the_other_pixel_for_pixel(columns: int) -> No
 def test_a_plain_picture_also_needs_a_display_image() -> None:
     with pytest.raises(ValueError, match="display"):
         draw_plain(analysis(display=None), ALGORITHM)
+
+
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+"""Machado, Oliveira and Fernandes 2009, severity 1; on linear RGB."""
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+def test_the_color_bar_grows_lighter_for_every_eye(blindness: str) -> None:
+    case = analysis(columns=500)
+    picture = draw_overlay(case, ALGORITHM)
+    strip = picture[: picture.shape[0] - 400].astype(float) / 255
+    row = strip[np.argmax((np.ptp(strip, axis=2) > 0.2).sum(axis=1))]
+    bar = row[np.ptp(row, axis=1) > 0.2]
+    assert len(bar) > 50
+    seen = (bar**2.2 @ np.array(BLINDNESS[blindness]).T).clip(0, 1)
+    light = seen @ (0.2126, 0.7152, 0.0722)
+    assert (np.diff(light[::4]) > 0).all()
+    assert light[-1] > 5 * light[0]

@@ -22,23 +22,24 @@ Share = NDArray[np.float64]
 
 _SILENT = 0.30
 """Part of the map's maximum below which nothing is drawn."""
-_STRONGEST = 0.65
+_STRONGEST = 0.55
 """Opacity at the maximum: anatomy must stay readable below."""
 
 _ANCHORS = np.array(
     [
-        [40, 10, 95],
-        [101, 21, 110],
-        [159, 42, 99],
-        [212, 72, 66],
-        [245, 125, 21],
-        [250, 193, 39],
-        [252, 255, 164],
+        [76, 40, 170],
+        [136, 56, 176],
+        [192, 78, 148],
+        [234, 110, 96],
+        [250, 152, 52],
+        [252, 204, 80],
+        [255, 250, 180],
     ],
     dtype=np.float64,
 )
-"""Dark violet over red to light yellow: lightness rises evenly, so the order is plain to color
-blind eyes and in gray print too."""
+"""Violet over red to light yellow. Lightness rises throughout, for normal eyes and for those blind
+to red, green or blue (Machado 2009), so the order is plain to all and in gray print too. The weak
+end is light enough to tint a dark lung: darkened, it would look like more air."""
 
 _CONTOUR = (64, 200, 255)
 _TEXT = (235, 235, 235)
