@@ -37,6 +37,9 @@ WHOLE_PEER = frozenset({401, 404, 405, 407, 408, 421, 426, 429, 502, 503, 504})
 NO_SEARCH = frozenset({400, 404, 405, 406, 410, 414, 415, 422, 501})
 """Answers to a search by a server that cannot search, and may store all the same."""
 
+NOTHING_TO_STORE = frozenset({400, 406, 409, 411, 415, 422})
+"""Complaints about a request to store nothing, by a server that could store something."""
+
 NOBODYS_STUDY = "2.25.167263941705894716229305119214823096511"
 """Searched for to see whether the server is there, so that no answer holds a patient."""
 
@@ -116,12 +119,11 @@ def echo(target: WebTarget) -> str | None:
     Searches for a study that nobody has (QIDO-RS, PS3.18 10.6). A server that cannot search
     is asked to store nothing: its complaint about that shows that it could store.
     """
-    query = f"/studies?StudyInstanceUID={NOBODYS_STUDY}&limit=1"
-    answer = _ask(target, "GET", query)
+    answer = _ask(target, "GET", f"/studies?StudyInstanceUID={NOBODYS_STUDY}&limit=1")
     if isinstance(answer, _Answer) and answer.status in NO_SEARCH:
         answer = _ask(target, "POST", "/studies", _content_type("nothing"))
-        if isinstance(answer, _Answer) and answer.status not in {404, 405, 501} | WHOLE_PEER:
-            return None if answer.status < 500 else _words(target, answer.status)
+        if isinstance(answer, _Answer) and answer.status in NOTHING_TO_STORE:
+            return None
     if isinstance(answer, _Silence):
         return answer.words
     return None if 200 <= answer.status < 300 else _words(target, answer.status)

@@ -18,6 +18,8 @@ from covidnet_node.config import Destination
 from covidnet_node.deliver import Fate, Sent
 from covidnet_node.deliver_web import WebTarget, _judge, echo, send, web_target_of
 from covidnet_node.deliver_web import _Answer as Answer
+from covidnet_node.service.doors import door_to
+from tests.fake_pacs import FakePacs
 from tests.fake_web_pacs import Act, FakeWebPacs, Reply, failed, stored
 from tests.test_deliver import NAME, SC, element, fates, result
 
@@ -409,8 +411,21 @@ def test_a_server_that_does_not_want_us(pacs: FakeWebPacs, status: int) -> None:
     pacs.search = Reply(status, b"SECRET^PATIENT")
     assert str(status) in (echo(target(pacs)) or "")
     pacs.search = Reply(404)
+    pacs.script.append(Reply(status))
+    assert str(status) in (echo(target(pacs)) or "")
     pacs.script.append(Reply(404))
     assert "path of url" in (echo(target(pacs)) or "")
+
+
+def test_a_door_for_each_kind_of_destination(tmp_path: Path, pacs: FakeWebPacs) -> None:
+    web = door_to(Destination(name="web", url=pacs.url), "COVIDNET")
+    assert (web.where, web.question, web.echo()) == (pacs.url, "over HTTP", None)
+    assert fates(list(web.send(results(tmp_path, 1)))) == [Fate.STORED]
+    with FakePacs() as listener:
+        named = {"name": "p", "ae_title": listener.ae_title, "host": "127.0.0.1"}
+        dimse = door_to(Destination(**named, port=listener.port), "COVIDNET")
+        assert (dimse.question, dimse.echo()) == ("C-ECHO", None)
+        assert fates(list(dimse.send(results(tmp_path, 1)))) == [Fate.STORED]
 
 
 def test_target_of_a_web_destination() -> None:

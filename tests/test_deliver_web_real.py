@@ -1,5 +1,6 @@
 """STOW-RS to a server that others wrote, read back by a client that others wrote."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,35 @@ def pixels(client: DICOMwebClient, owed: Result) -> bytes:
     plain = (("application/octet-stream", str(ExplicitVRLittleEndian)),)
     (frame,) = client.retrieve_instance_frames(*where(owed), [1], media_types=plain)
     return bytes(frame)
+
+
+class LockedOrthanc(WebOrthanc):
+    """The same with a name and a password. (Debian's crashes at the first request over TLS.)"""
+
+    def __init__(self, program: str, folder: Path, plugin: Path) -> None:
+        super().__init__(program, folder, plugin)
+        self.folder.mkdir(parents=True)
+        self.settings |= {"AuthenticationEnabled": True, "RegisteredUsers": {"node": "s3cret"}}
+
+    def target(self, password: str) -> WebTarget:
+        token = self.folder / password
+        token.write_text("Basic " + b64encode(f"node:{password}".encode()).decode())
+        return WebTarget(self.url, 5, 30, token_file=token)
+
+    def answers(self) -> bool:
+        return echo(self.target("s3cret")) is None
+
+
+@pytest.mark.orthanc
+def test_orthanc_asks_for_a_password(tmp_path: Path, web_orthanc: WebOrthanc) -> None:
+    owed = results(tmp_path)
+    program, (plugin,) = web_orthanc.program, web_orthanc.plugins
+    with LockedOrthanc(program, tmp_path / "locked", plugin) as locked:
+        assert {each.fate for each in send(locked.target("s3cret"), owed)} == {Fate.STORED}
+        first, *rest = send(locked.target("wrong"), owed)
+        assert (first.fate, "401" in first.detail) == (Fate.FAILED, True)
+        assert {each.fate for each in rest} == {Fate.NOT_TRIED}
+        assert "401" in (echo(locked.target("wrong")) or "")
 
 
 @pytest.mark.orthanc
