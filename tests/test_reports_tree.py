@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
@@ -12,7 +13,9 @@ from pydicom.uid import (
 from covidnet_node.case import Analysis, Probabilities, ResultKind
 from covidnet_node.config import Results
 from covidnet_node.reports import codes, uids
-from covidnet_node.reports.results import build_results
+from covidnet_node.reports.order import Reference, ReportClass
+from covidnet_node.reports.recast import recast
+from covidnet_node.reports.results import build_results, encode
 from tests.orders import (
     ALGORITHM,
     ANALYZED,
@@ -20,6 +23,7 @@ from tests.orders import (
     NOT_ANALYZED,
     OUTCOMES,
     header,
+    heatmap,
     items,
     named,
     order,
@@ -127,6 +131,27 @@ def test_the_destination_chooses_the_class_and_nothing_else(
     assert (made.SOPInstanceUID == plain.SOPInstanceUID) == (wanted == "comprehensive_3d")
     assert made.ContentSequence == plain.ContentSequence
     assert made.SeriesInstanceUID == plain.SeriesInstanceUID
+
+
+@pytest.mark.parametrize("wanted", ["comprehensive_3d", "comprehensive", "enhanced"])
+@OUTCOMES
+def test_a_report_is_recast_to_what_the_profile_would_have_given(
+    analysis: Analysis, wanted: ReportClass
+) -> None:
+    source = header(
+        SpecificCharacterSet=b"ISO_IR 100",
+        PatientName="M\xfcller^J\xf6rg".encode("latin-1"),
+        RequestAttributesSequence=[Dataset()],
+    )
+    before = Reference("2.25.77", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.78")
+    first = order(source, analysis=analysis, predecessor=before)
+    asked = report(replace(first, profile=Results(report=wanted)))
+    assert recast(encode(report(first)), wanted) == encode(asked)
+
+
+def test_what_is_no_comprehensive_3d_report_is_not_recast() -> None:
+    with pytest.raises(ValueError, match="Comprehensive 3D"):
+        recast(encode(heatmap(order())), "enhanced")
 
 
 def test_no_report_leaves_where_none_is_wanted_but_not_analyzed_is_always_said() -> None:

@@ -8,7 +8,7 @@ import hashlib
 
 from covidnet_node.case import Algorithm, ResultKind
 from covidnet_node.reports.identity import text
-from covidnet_node.reports.order import Order, report_class
+from covidnet_node.reports.order import Order, ReportClass, report_class
 
 RESULT_FORMAT = "2"
 """To be raised with every change of code that changes the bytes of a result."""
@@ -22,7 +22,16 @@ def instance_uid(order: Order, kind: ResultKind) -> str:
     The probabilities are not part of the name: they follow from pixels and weights, and a last
     digit that differs between two processors must not make a second report.
     """
-    return _uid(kind.value, *_content(order), *_form(order, kind))
+    name = _uid(kind.value, *_content(order), *_form(order, kind))
+    return recast_uid(name, report_class(order)) if kind is ResultKind.REPORT else name
+
+
+def recast_uid(name: str, wanted: ReportClass | None) -> str:
+    """Name the report that is called `name` as Comprehensive 3D SR in the class `wanted`.
+
+    One follows from the other, so that a report can be recast without its order.
+    """
+    return name if wanted in {None, "comprehensive_3d"} else _uid("recast", name, str(wanted))
 
 
 def series_uid(order: Order, kind: ResultKind, number: int, description: str) -> str:
@@ -98,8 +107,7 @@ def _form(order: Order, kind: ResultKind) -> tuple[str, ...]:
     """Those parts of the profile that shape an object of this kind, and no others."""
     profile = order.profile
     if kind is ResultKind.REPORT:
-        shape = report_class(order) or "none"
-        return (shape, str(profile.report_series_number), profile.series_prefix)
+        return (str(profile.report_series_number), profile.series_prefix)
     own = (str(profile.heatmap_series_number), profile.series_prefix)
     pictures = (ResultKind.HEATMAP, ResultKind.PLAIN, ResultKind.PAGE)
     return (*own, profile.heatmap_syntax) if kind in pictures else own
