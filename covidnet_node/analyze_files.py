@@ -12,13 +12,13 @@ from PIL import Image
 from covidnet_node.admit import admit
 from covidnet_node.analyze import Picture, analyze, look, look_at_picture, not_analyzed
 from covidnet_node.case import Analysis, Outcome, Reason, ResultKind
-from covidnet_node.config import Config
+from covidnet_node.config import Config, Results
 from covidnet_node.errors import NotAnalyzed, Park, RetryLater
 from covidnet_node.explain.overlay import draw_overlay
 from covidnet_node.imaging.decode import read_source
 from covidnet_node.imaging.digest import identity_digest
 from covidnet_node.service.medicine import Medicine
-from covidnet_node.service.results import Source, make_results
+from covidnet_node.service.results import Source, make_results, order_results
 
 PICTURE_FILES = frozenset({".png", ".jpg", ".jpeg"})
 
@@ -119,7 +119,8 @@ def _answer_dicom(file: Path, stem: Path, config: Config, medicine: Medicine) ->
         notes=admission.notes,
     )
     try:
-        finished = make_results(source, analysis, medicine.maker)
+        (order,) = order_results(source, analysis, medicine.maker, (Results(),))
+        finished = make_results(order)
     except Park as verdict:
         return Answer(str(file), uid, not_analyzed(verdict.reason, verdict.detail, picture))
     objects = []

@@ -282,6 +282,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Owed:
+    """A result and who is to get it."""
+
+    result: Result
+    destinations: tuple[str, ...]
+    """Names; empty: it stays on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One result owed to one destination."""
 

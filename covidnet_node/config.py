@@ -186,6 +186,12 @@ class Results(Section):
     series_prefix: Annotated[str, Field(pattern=r"^[ -\[\]-~]{0,16}$")] = ""
     """Put before the series description; what and the notice follow."""
 
+    @model_validator(mode="after")
+    def _something(self) -> "Results":
+        if self.report == "none" and self.heatmap == "none":
+            raise ValueError("report and heatmap cannot both be none: silence looks like normal")
+        return self
+
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -213,6 +219,8 @@ class Destination(Section):
     connect_timeout_s: Seconds = 10
     response_timeout_s: Seconds = 60
     max_per_association: Annotated[int, Field(ge=1, le=1000)] = 50
+    results: Results = Results()
+    """What it gets. Destinations that want the same share the same objects."""
 
     @model_validator(mode="after")
     def _one_target(self) -> "Destination":

@@ -11,6 +11,7 @@ from covidnet_node.case import (
     Claim,
     InstanceKey,
     Outcome,
+    Owed,
     Received,
     Result,
     ResultKind,
@@ -78,10 +79,8 @@ class Desk:
 
     def report(self, claim: Claim, *destinations: str, now: datetime = NOW, **more) -> Case:
         """Answer a claim with report and heatmap."""
-        results = [self.result(claim.case.id, kind) for kind in ANSWER]
-        return self.journal.report(
-            claim, Outcome.ANALYZED, None, "", results, destinations, now, **more
-        )
+        owed = [Owed(self.result(claim.case.id, kind), destinations) for kind in ANSWER]
+        return self.journal.report(claim, Outcome.ANALYZED, None, "", owed, now, **more)
 
     def deliver(self, destination: str, now: datetime = NOW) -> None:
         """Deliver all that a destination is owed."""

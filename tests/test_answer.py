@@ -34,10 +34,10 @@ class FullSpool(Spool):
 
     full = True
 
-    def write_result(self, case_id: str, kind: ResultKind, data: bytes) -> Path:
+    def write_result(self, case_id: str, kind: ResultKind, data: bytes, number: int = 1) -> Path:
         if self.full:
             raise FULL
-        return super().write_result(case_id, kind, data)
+        return super().write_result(case_id, kind, data, number)
 
 
 class FullJournal(Journal):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from covidnet_node.case import Delivery, DeliveryState, Outcome, Reason, Result, ResultKind
+from covidnet_node.case import Delivery, DeliveryState, Outcome, Owed, Reason, Result, ResultKind
 from covidnet_node.config import Config
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
@@ -71,7 +71,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         path=plain.spool.write_result(case.id, ResultKind.HEATMAP, data.getvalue()),
         sha256=hashlib.sha256(data.getvalue()).hexdigest(),
     )
-    plain.journal.report(plain.claim(), Outcome.ANALYZED, None, "", [result], ["pacs"], NOW)
+    plain.journal.report(plain.claim(), Outcome.ANALYZED, None, "", [Owed(result, ("pacs",))], NOW)
     plain.journal.close()
     with Faulty.open(tmp_path / "journal.db") as journal:
         journal.refused = threading.Event()

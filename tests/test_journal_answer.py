@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from covidnet_node.case import DeliveryState, Outcome, Reason, State
+from covidnet_node.case import DeliveryState, Outcome, Owed, Reason, State
 from covidnet_node.journal.transitions import (
     Cause,
     IllegalTransition,
@@ -46,7 +46,7 @@ def test_an_answer_without_results_is_refused(desk):
     case = desk.admit()
     claim = desk.claim()
     with pytest.raises(ValueError, match="at least one result"):
-        desk.journal.report(claim, Outcome.ANALYZED, None, "", [], ["pacs"], NOW)
+        desk.journal.report(claim, Outcome.ANALYZED, None, "", [], NOW)
     assert desk.journal.case(case.id).state is State.ADMITTED
 
 
@@ -55,7 +55,7 @@ def test_a_result_outside_the_spool_is_refused_and_nothing_written(desk, tmp_pat
     claim = desk.claim()
     stray = replace(desk.result(case.id), path=tmp_path / "elsewhere.dcm")
     with pytest.raises(ValueError, match="elsewhere"):
-        desk.journal.report(claim, Outcome.ANALYZED, None, "", [stray], ["pacs"], NOW)
+        desk.journal.report(claim, Outcome.ANALYZED, None, "", [Owed(stray, ("pacs",))], NOW)
     assert desk.journal.results(case.id) == ()
     assert desk.report(claim, "pacs").state is State.REPORTED
 

@@ -21,12 +21,12 @@ from pydicom.filewriter import dcmwrite
 
 from covidnet_node.analyze import analyze, look, not_analyzed
 from covidnet_node.case import Analysis, Outcome
-from covidnet_node.config import Analyze
+from covidnet_node.config import Analyze, Results
 from covidnet_node.errors import NotAnalyzed
 from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.reports.results import encode
 from covidnet_node.service.medicine import Medicine, open_medicine
-from covidnet_node.service.results import Finished, Source, make_results
+from covidnet_node.service.results import Finished, Source, make_results, order_results
 from tests.conftest import need_file, need_program
 from tests.orders import ANALYZED, NOT_ANALYZED, named, order, report
 
@@ -62,7 +62,8 @@ def answer(source: Path, medicine: Medicine) -> tuple[Analysis, tuple[Finished, 
         analysis = not_analyzed(verdict.reason, verdict.detail, None)
     header = dcmread(source, stop_before_pixels=True, force=True)
     made = Source(header, WHEN, pixel_digest="p", identity_digest="i")
-    return analysis, make_results(made, analysis, medicine.maker)
+    (order,) = order_results(made, analysis, medicine.maker, (Results(),))
+    return analysis, make_results(order)
 
 
 def wrap(picture: Path, number: int, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     update,
 )
 
-from covidnet_node.case import Case, Claim, DeliveryState, Outcome, Reason, Result, State
+from covidnet_node.case import Case, Claim, DeliveryState, Outcome, Owed, Reason, State
 from covidnet_node.journal.reception import of_instance
 from covidnet_node.journal.rows import AnyRow, case_of, parked_because, result_columns
 from covidnet_node.journal.store import Store, move, row_of
@@ -90,8 +90,7 @@ class Work(Store):
         outcome: Outcome,
         reason: Reason | None,
         detail: str,
-        results: Sequence[Result],
-        destinations: Sequence[str],
+        owed: Sequence[Owed],
         now: datetime,
         park: tuple[Reason, str] | None = None,
         supersedes: str | None = None,
@@ -99,20 +98,20 @@ class Work(Store):
     ) -> Case:
         """Journal the answer and who is owed it, in one transaction.
 
-        The case becomes reported; done at once when there are no destinations. With `park` it
+        The case becomes reported; done at once when nobody is owed anything. With `park` it
         is parked, for that reason, once all is delivered. `supersedes` is the id of the case
         whose answer this one replaces. `content_at` is the content time of the results, where it
         is not the case's already. Result files must be in the spool. Raises LostLease,
         RetryLater; ValueError for an answer without results, or with files elsewhere.
         """
-        if not results:
+        if not owed:
             raise ValueError("an answer has at least one result: silence looks like normal")
         with self._write() as connection:
             row = _held(connection, claim)
-            for result in results:
-                self._owe(connection, row.id, result, destinations, now)
+            for each in owed:
+                self._owe(connection, row.id, each, now)
             after = State.REPORTED
-            if not destinations:
+            if not any(each.destinations for each in owed):
                 after = State.DONE if park is None else State.PARKED
             answer = {"outcome": outcome, "reason": reason, "detail": detail}
             changes = {**FREE, **answer, **parked_because(park)}
@@ -186,15 +185,14 @@ class Work(Store):
         self,
         connection: Connection,
         case_id: str,
-        result: Result,
-        destinations: Sequence[str],
+        owed: Owed,
         now: datetime,
     ) -> None:
         """Write a result and a pending row for each destination."""
-        columns = result_columns(case_id, result, self._spool)
+        columns = result_columns(case_id, owed.result, self._spool)
         written = insert(results).values(**columns).returning(results.c.id)
         result_id = connection.execute(written).scalar_one()
-        for destination in dict.fromkeys(destinations):
+        for destination in dict.fromkeys(owed.destinations):
             connection.execute(
                 insert(deliveries).values(
                     result_id=result_id,

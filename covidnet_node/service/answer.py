@@ -3,6 +3,7 @@
 Every claimed case leaves here with an answer, a later turn, or parked; never with silence.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,8 +11,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from covidnet_node.analyze import Picture, analyze, look, not_analyzed
-from covidnet_node.case import Analysis, Case, Claim, Reason, Result, ResultKind
-from covidnet_node.config import Config
+from covidnet_node.case import Analysis, Case, Claim, Owed, Reason, ResultKind
+from covidnet_node.config import Config, Results
 from covidnet_node.errors import NotAnalyzed, Park, RetryLater
 from covidnet_node.imaging.decode import read_source
 from covidnet_node.imaging.digest import identity_digest
@@ -21,7 +22,13 @@ from covidnet_node.journal.spool import Spool
 from covidnet_node.journal.transitions import LostLease
 from covidnet_node.reports.order import Reference
 from covidnet_node.service.medicine import Medicine
-from covidnet_node.service.results import Finished, Source, follow, make_results
+from covidnet_node.service.results import (
+    Finished,
+    Source,
+    follow,
+    order_results,
+    share_out,
+)
 from covidnet_node.versions import Judgment, Relation, judge
 
 log = structlog.get_logger()
@@ -137,30 +144,32 @@ class Answerer:
         source = self._source(claim.case, picture, self._reference(corrected))
         maker = self.medicine.maker
         earlier = self.journal.earlier_results(claim.case.id)
-        source = follow(source, analysis, maker, earlier, self.clock().astimezone())
-        finished = make_results(source, analysis, maker)
+        wanted = {each.name: each.results for each in self.config.destination}
+        profiles = tuple(dict.fromkeys(wanted.values())) or (Results(),)
+        orders = order_results(source, analysis, maker, profiles)
+        orders = follow(orders, earlier, self.clock().astimezone())
+        finished = share_out(orders, wanted)
         # Files have one name for all who ever had this case: only its holder may write them.
         self.journal.renew(
             claim, timedelta(seconds=2 * self.config.analyze.deadline_s), self.clock()
         )
-        results = self._shelve(claim.case, finished)
+        owed = self._shelve(claim.case, finished)
         self.journal.report(
             claim,
             analysis.outcome,
             analysis.reason,
             analysis.detail,
-            results,
-            self._destinations(),
+            owed,
             self.clock(),
             park=park,
             supersedes=corrected.id if corrected else None,
-            content_at=source.content_at,
+            content_at=orders[0].content_at,
         )
         log.info(
             "reported",
             outcome=analysis.outcome.value,
             reason=analysis.reason.value if analysis.reason else None,
-            results=len(results),
+            results=len(owed),
             seconds={stage: round(value, 3) for stage, value in analysis.seconds.items()},
             alert=park is not None,
         )
@@ -196,14 +205,17 @@ class Answerer:
             predecessor=predecessor,
         )
 
-    def _shelve(self, case: Case, finished: Sequence[Finished]) -> tuple[Result, ...]:
+    def _shelve(
+        self, case: Case, finished: Sequence[tuple[Finished, tuple[str, ...]]]
+    ) -> tuple[Owed, ...]:
         """Put the results into the spool, durable before the journal names them."""
-        return tuple(
-            each.at(self.spool.write_result(case.id, each.kind, each.data)) for each in finished
-        )
-
-    def _destinations(self) -> list[str]:
-        return [destination.name for destination in self.config.destination]
+        count: Counter[ResultKind] = Counter()
+        owed = []
+        for each, names in finished:
+            count[each.kind] += 1
+            path = self.spool.write_result(case.id, each.kind, each.data, count[each.kind])
+            owed.append(Owed(each.at(path), names))
+        return tuple(owed)
 
     def _reference(self, corrected: Case | None) -> Reference | None:
         """The report of the case that this one supersedes, if it had one."""

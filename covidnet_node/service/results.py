@@ -1,7 +1,7 @@
 """From an analysis to finished objects: draw, build, check, encode. Nothing is written here."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from covidnet_node.case import Algorithm, Analysis, Outcome, Result, ResultKind
+from covidnet_node.config import Results
 from covidnet_node.explain.overlay import draw_overlay, draw_plain
 from covidnet_node.reports.charset import in_character_set
 from covidnet_node.reports.gate import check
@@ -16,6 +17,9 @@ from covidnet_node.reports.order import Built, Order, Reference
 from covidnet_node.reports.pixel_encoding import stated_syntax
 from covidnet_node.reports.results import build_results, encode
 from covidnet_node.reports.succession import succeed
+
+Orders = tuple[Order, ...]
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,40 +67,29 @@ class Maker:
     program: str
 
 
-def follow(
-    source: Source,
-    analysis: Analysis,
-    maker: Maker,
-    earlier: Sequence[Sequence[Result]],
-    now: datetime,
-) -> Source:
-    """Place an answer behind the earlier ones of the same case, oldest first.
+def follow(orders: Sequence[Order], earlier: Sequence[Sequence[Result]], now: datetime) -> Orders:
+    """Place an answer, ordered in every profile, behind the earlier ones of its case, oldest first.
 
-    The same answer again keeps predecessor and content time; another names the last, at `now`.
+    The same answer again keeps predecessor and content time; another names the last, at `now`. An
+    answer is the same if it is so in any profile: a destination that is new, or wants another
+    form now, does not make another answer.
     """
-    order = succeed(_order(source, analysis, maker), earlier, now)
-    return replace(source, predecessor=order.predecessor, content_at=order.content_at)
+    placed = tuple(succeed(order, earlier, now) for order in orders)
+    if not earlier:
+        return placed
+    known = next((order for order in placed if order.content_at != now), None)
+    if known is None:
+        return placed
+    return tuple(
+        replace(order, predecessor=known.predecessor, content_at=known.content_at)
+        for order in orders
+    )
 
 
-def make_results(source: Source, analysis: Analysis, maker: Maker) -> tuple[Finished, ...]:
-    """Report and, where there is something to show, pictures; raises Park if the gate objects."""
-    order = _drawn(_order(source, analysis, maker))
-    built = build_results(order)
-    for each in built:
-        check(each.dataset, source.header, order.profile)
-    return tuple(_finish(each) for each in built)
-
-
-def _drawn(order: Order) -> Order:
-    """Draw the pictures that the profile asks for."""
-    analysis, algorithm, wanted = order.analysis, order.algorithm, order.profile.heatmap
-    if analysis.outcome is Outcome.NOT_ANALYZED or algorithm is None or wanted == "none":
-        return order
-    plain = draw_plain(analysis, algorithm) if wanted == "plain_and_overlay" else None
-    return replace(order, heatmap=draw_overlay(analysis, algorithm), plain=plain)
-
-
-def _order(source: Source, analysis: Analysis, maker: Maker) -> Order:
+def order_results(
+    source: Source, analysis: Analysis, maker: Maker, profiles: Sequence[Results]
+) -> Orders:
+    """One order a profile."""
     order = Order(
         source=source.header,
         analysis=analysis,
@@ -108,7 +101,39 @@ def _order(source: Source, analysis: Analysis, maker: Maker) -> Order:
         predecessor=source.predecessor,
         program=maker.program,
     )
-    return in_character_set(order)
+    return tuple(in_character_set(replace(order, profile=profile)) for profile in profiles)
+
+
+def make_results(order: Order) -> tuple[Finished, ...]:
+    """What the order's profile wants, as files; raises Park if the gate objects."""
+    built = build_results(_drawn(order))
+    for each in built:
+        check(each.dataset, order.source, order.profile)
+    return tuple(_finish(each) for each in built)
+
+
+def share_out(orders: Orders, wanted: Mapping[str, Results]) -> tuple[tuple[Finished, Names], ...]:
+    """Make every order's results; of each object once, with the names of those who want it.
+
+    `wanted` is what each destination wants. Raises Park if the gate objects to any.
+    """
+    finished: dict[str, Finished] = {}
+    names: dict[str, list[str]] = {}
+    for order in orders:
+        mine = [name for name, profile in wanted.items() if profile == order.profile]
+        for each in make_results(order):
+            finished.setdefault(each.sop_instance_uid, each)
+            names.setdefault(each.sop_instance_uid, []).extend(mine)
+    return tuple((each, tuple(names[uid])) for uid, each in finished.items())
+
+
+def _drawn(order: Order) -> Order:
+    """Draw the pictures that the profile asks for."""
+    analysis, algorithm, wanted = order.analysis, order.algorithm, order.profile.heatmap
+    if analysis.outcome is Outcome.NOT_ANALYZED or algorithm is None or wanted == "none":
+        return order
+    plain = draw_plain(analysis, algorithm) if wanted == "plain_and_overlay" else None
+    return replace(order, heatmap=draw_overlay(analysis, algorithm), plain=plain)
 
 
 def _finish(built: Built) -> Finished:
