@@ -1,5 +1,6 @@
 """STOW-RS to a server that others wrote, read back by a client that others wrote."""
 
+import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from requests import Session
 
 from covidnet_node import deliver
 from covidnet_node.case import Result
+from covidnet_node.conformance.example import build_examples
 from covidnet_node.deliver import Fate, Target
 from covidnet_node.deliver_web import WebTarget, echo, send
 from tests.real_pacs import WebOrthanc
@@ -94,6 +96,46 @@ def test_orthanc_keeps_the_same_whichever_way_it_came(
     assert told_by_web == [metadata(client, each) for each in owed]
     sound = dcmread(image.path).pixel_array.tobytes()
     assert seen_by_web == pixels(client, image) == sound
+
+
+def every_kind(folder: Path) -> list[Result]:
+    """One object of each SOP class and transfer syntax that a profile may ask for."""
+    chosen = {
+        (each.dataset.SOPClassUID, each.dataset.file_meta.TransferSyntaxUID): each
+        for each in build_examples()
+    }
+    made = []
+    for (sop_class, syntax), example in chosen.items():
+        path = folder / f"{example.dataset.SOPInstanceUID}.dcm"
+        example.dataset.save_as(path, enforce_file_format=True)
+        made.append(
+            Result(
+                kind=example.kind,
+                sop_class_uid=sop_class,
+                sop_instance_uid=example.dataset.SOPInstanceUID,
+                series_uid=example.dataset.SeriesInstanceUID,
+                transfer_syntax_uid=syntax,
+                path=path,
+                sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            )
+        )
+    return made
+
+
+@pytest.mark.orthanc
+def test_orthanc_takes_every_kind_both_ways(tmp_path: Path, web_orthanc: WebOrthanc) -> None:
+    owed = every_kind(tmp_path)
+    assert len(owed) >= 10
+    sound = {data_set_bytes(each.path.read_bytes()) for each in owed}
+    web = WebTarget(web_orthanc.url, 5, 30)
+    assert [each.detail for each in send(web, owed)] == ["0000 Success"] * len(owed)
+    assert {data_set_bytes(each) for each in web_orthanc.files()} == sound
+    for instance in web_orthanc.json("/instances"):
+        web_orthanc.put(f"/instances/{instance}", b"", "DELETE")
+    dimse = Target(web_orthanc.ae_title, "127.0.0.1", web_orthanc.port, 5, 30)
+    sent = list(deliver.send(dimse, owed, "COVIDNET"))
+    assert [each.detail for each in sent] == ["0000 Success"] * len(owed)
+    assert {data_set_bytes(each) for each in web_orthanc.files()} == sound
 
 
 @pytest.mark.orthanc
