@@ -337,6 +337,16 @@ def test_lookup_tables_are_repeated(first: int | None) -> None:
         assert shown.LUTData == np.arange(64, dtype="<u2").tobytes()
 
 
+def test_a_table_of_twelve_bits_shows_the_same_grays_with_sixteen() -> None:
+    lut = table(64)
+    lut.LUTDescriptor = [64, 0, 12]
+    state = one(ResultKind.CONTOURS, whole(image(VOILUTSequence=[lut])))
+    shown = reread(encode(state)).SoftcopyVOILUTSequence[0].VOILUTSequence[0]
+    assert list(shown.LUTDescriptor) == [64, 0, 16]
+    grays = np.frombuffer(shown.LUTData, "<u2") / 65535
+    assert np.abs(grays - np.arange(64) / 4095).max() < 1e-5
+
+
 def test_there_is_no_state_where_the_display_cannot_be_repeated() -> None:
     broken = table(64)
     broken.LUTData = b"\0\0"

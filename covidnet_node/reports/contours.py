@@ -34,6 +34,7 @@ from covidnet_node.reports.order import Order
 from covidnet_node.reports.regions import outline_lungs, pointed_at
 from covidnet_node.reports.series import Series
 from covidnet_node.reports.source_image import (
+    has_shape,
     is_gray,
     name_body_part,
     numbers,
@@ -59,7 +60,7 @@ def build_contours(order: Order, series: Series) -> Dataset | None:
     None where nothing was outlined, the image is not grayscale or its display cannot be repeated.
     """
     lungs = order.analysis.lungs
-    if lungs is None or not is_gray(order.source, lungs.shape):
+    if lungs is None or not (is_gray(order.source) and has_shape(order.source, lungs.shape)):
         return None
     outlines = outline_lungs(lungs)
     if not outlines or not _repeatable(order.source):
@@ -208,7 +209,7 @@ def _voi(source: Dataset) -> Dataset | None:
     table = items(source, "VOILUTSequence")
     if table:
         item = Dataset()
-        item.VOILUTSequence = [_lut(table[0])]
+        item.VOILUTSequence = [_widened(table[0])]
         return item
     window = Dataset()
     for keyword in ("WindowCenter", "WindowWidth"):
@@ -242,6 +243,21 @@ def _lut(item: Dataset) -> Dataset | None:
         _signed(first) if signed else first, bits,
     ])  # fmt: skip
     copy.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
+    return copy
+
+
+def _widened(item: Dataset) -> Dataset:
+    """Copy a VOI LUT, its entries stretched to 16 bits where they have neither 8 nor 16.
+
+    Both are the same grays: a VOI LUT ends in a range, not in a measurement (PS3.3 C.11.2.1.1).
+    """
+    copy = _lut(item)
+    assert copy is not None  # noqa: S101 - `_repeatable` has looked
+    length, first, bits = copy.LUTDescriptor
+    if bits not in {8, 16}:
+        entries = np.frombuffer(copy.LUTData, "<u2").astype(np.float64) * 65535 / (2**bits - 1)
+        copy.LUTData = np.rint(entries).clip(0, 65535).astype("<u2").tobytes()
+        copy.LUTDescriptor = [length, first, 16]
     return copy
 
 

@@ -19,7 +19,7 @@ from covidnet_node.reports.order import Order
 from covidnet_node.reports.series import Series
 from covidnet_node.reports.source_image import (
     carry_loss,
-    is_gray,
+    has_shape,
     name_body_part,
     place,
     plain_copy,
@@ -36,7 +36,7 @@ def build_evidence_map(order: Order, series: Series) -> Dataset | None:
     if explained is None or algorithm is None or not (explained.heatmap > 0).any():
         return None
     image = stand_in(order.source)
-    if not place(order.source, image) or not is_gray(order.source, explained.heatmap.shape):
+    if not place(order.source, image) or not has_shape(order.source, explained.heatmap.shape):
         return None
     made = plain_copy(_build(order, series, algorithm, explained, image))
     organization = uids.tracking_uid(order, "dimensions of the evidence map")

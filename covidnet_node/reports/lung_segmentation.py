@@ -30,7 +30,7 @@ from covidnet_node.reports.order import Order
 from covidnet_node.reports.series import Series
 from covidnet_node.reports.source_image import (
     carry_loss,
-    is_gray,
+    has_shape,
     name_body_part,
     plain_copy,
     spacing,
@@ -50,10 +50,10 @@ _SIDES = {
 def build_segmentation(order: Order, series: Series) -> Dataset | None:
     """Build the segmentation with an empty identity (PS3.3 A.51), one bit per pixel.
 
-    None where no lungs were found or the image is not grayscale.
+    None where no lungs were found.
     """
     lungs, algorithm = order.analysis.lungs, order.algorithm
-    if lungs is None or algorithm is None or not is_gray(order.source, lungs.shape):
+    if lungs is None or algorithm is None or not has_shape(order.source, lungs.shape):
         return None
     if not lungs.any() or lungs.all():
         return None
@@ -157,6 +157,8 @@ def _complete(made: Dataset, order: Order) -> None:
         made.PatientOrientation = None
     made["PixelData"].VR = "OB"
     name_body_part(order.source, made)
+    if "Laterality" in made:  # which masks tell by segment (PS3.3 C.7.3.1)
+        del made.Laterality
     carry_loss(order.source, made)
     if text(made, "LossyImageCompression") not in {"00", "01"}:
         made.LossyImageCompression = "00"

@@ -35,11 +35,15 @@ def stand_in(source: Dataset) -> Dataset:
     return made
 
 
-def is_gray(source: Dataset, shape: tuple[int, ...]) -> bool:
-    """Whether the source is a grayscale image of this (rows, columns)."""
-    same = shape == (count(source, "Rows"), count(source, "Columns"))
+def has_shape(source: Dataset, shape: tuple[int, ...]) -> bool:
+    """Whether the source has these (rows, columns)."""
+    return shape == (count(source, "Rows"), count(source, "Columns"))
+
+
+def is_gray(source: Dataset) -> bool:
+    """Whether the source is a grayscale image."""
     gray = text(source, "PhotometricInterpretation") in {"MONOCHROME1", "MONOCHROME2"}
-    return same and gray and (count(source, "SamplesPerPixel") or 1) == 1
+    return gray and (count(source, "SamplesPerPixel") or 1) == 1
 
 
 def numbers(source: Dataset, keyword: str, how_many: int) -> tuple[float, ...] | None:
