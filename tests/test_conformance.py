@@ -1,6 +1,7 @@
 """The DICOM conformance statement says what the code does, and all of it."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,21 @@ def test_every_private_code_is_listed(examples: tuple[Example, ...]) -> None:
         if item.get("CodingSchemeDesignator") == "99COVIDNET" and "CodeValue" in item
     }
     assert used <= listed
+
+
+def test_codes_that_the_mapping_to_ai_results_names_are_used(
+    examples: tuple[Example, ...],
+) -> None:
+    page = (ROOT / "docs" / "ihe-ai-results.md").read_text()
+    named = set(re.findall(r"\(([0-9]+), (?:DCM|SCT)", page.partition("## Deviations")[0]))
+    used = {
+        str(item.CodeValue)
+        for each in examples
+        for item in items(each.dataset)
+        if "CodeValue" in item
+    }
+    assert named
+    assert named <= used
 
 
 def test_files_and_associations_name_the_same_implementation(

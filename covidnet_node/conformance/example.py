@@ -29,15 +29,12 @@ from covidnet_node.config import Results
 from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.reports.identity import REQUIRED_EMPTY
 from covidnet_node.reports.order import Order, Reference
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.service.results import make_results
 
 SIDES = (320, 336, 352)
 """Of the sources, in pixels; each its own, so that a size that is carried over shows as such."""
 _LACKING = ("SpecificCharacterSet", "BodyPartExamined", "PatientAge", "PatientOrientation",
             "StudyDescription", "BurnedInAnnotation", "LossyImageCompression")  # fmt: skip
-_MARGIN = 24
-"""Pixels around the picture of a heatmap."""
-
 FULL = Results(
     heatmap="plain_and_overlay", contours=True, segmentation=True, evidence_map=True, page=True
 )
@@ -71,14 +68,17 @@ class Example:
 
 
 def build_examples() -> tuple[Example, ...]:
-    """Build every kind of object in every way that may change what is in it."""
+    """Build every kind of object in every way that may change what is in it.
+
+    As the node does it, through the gate: raises Park if that objects.
+    """
     return tuple(example for order in _orders() for example in _build(order))
 
 
 def _build(order: Order) -> Iterator[Example]:
-    for built in build_results(order):
-        dataset = dcmread(BytesIO(encode(built.dataset)))
-        yield Example(built.kind, dataset, order.source, order.profile)
+    for finished in make_results(order):
+        dataset = dcmread(BytesIO(finished.data))
+        yield Example(finished.kind, dataset, order.source, order.profile)
 
 
 def _orders() -> Iterator[Order]:
@@ -109,9 +109,6 @@ def _order(source: Dataset, answer: Analysis, number: int, profile: Results) -> 
         calibration="temperature scaling",
         notice="Provisional weights." if number == 0 else "",
     )
-    side = _MARGIN + (0 if answer.lungs is None else len(answer.lungs))
-    picture = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    seen = answer.outcome is not Outcome.NOT_ANALYZED
     return Order(
         source=source,
         analysis=answer,
@@ -122,8 +119,6 @@ def _order(source: Dataset, answer: Analysis, number: int, profile: Results) -> 
         admission_notes=("The age of the patient is not known; intended use is adults.",)
         if number
         else (),
-        heatmap=picture if seen else None,
-        plain=picture // 2 if seen else None,
         profile=profile,
         program=f"0.1.{number}",
     )
