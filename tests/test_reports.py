@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -15,6 +16,7 @@ from pydicom.uid import (
 
 from covidnet_node.case import (
     Analysis,
+    Explanation,
     Probabilities,
     Reason,
     ResultKind,
@@ -354,8 +356,15 @@ def test_real_headers_bring_their_own_errors_and_get_none_from_us(
         warnings.simplefilter("ignore")
         source = dcmread(path, stop_before_pixels=True, force=True)
     theirs = set(verify(path))
+    rows, columns = source.Rows, source.Columns
+    lungs, heat = np.ones((rows, columns), bool), np.zeros((rows, columns), np.float32)
+    heat[rows // 4 : rows // 2, columns // 8 : columns // 3] = 0.8
+    picture = np.zeros((rows + 8, columns, 3), np.uint8)
+    picture[8:] = np.arange(columns)[None, :, None] % 256
+    explained = Explanation(heat, "covid19", 0.8)
     for analysis in (ANALYZED, INCONCLUSIVE, NOT_ANALYZED):
-        for built in build_results(order(source, analysis=analysis)):
+        seen = replace(analysis, lungs=lungs, explanation=explained)
+        for built in build_results(order(source, analysis=seen, heatmap=picture)):
             gate.check(built.dataset, source)
             ours = set(complaints(tmp_path, built)) - theirs
             assert ours == set()
