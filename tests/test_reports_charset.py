@@ -163,6 +163,15 @@ def test_preparing_twice_changes_nothing_more(language: str) -> None:
     assert bytes_of(in_character_set(once)) == bytes_of(once) == bytes_of(made)
 
 
+def test_a_prepared_order_keeps_what_the_gate_compares_with() -> None:
+    charset, name, _ = NAMES["latin1"]
+    source = named_source(charset, name)
+    prepared = in_character_set(order(source, profile=UTF8))
+    assert prepared.original is source
+    assert prepared.source is not source
+    assert in_character_set(order(source)).original is None
+
+
 def bytes_of(made: Order) -> list[bytes]:
     return [encode(each.dataset) for each in build_results(made)]
 

@@ -54,7 +54,9 @@ def in_character_set(order: Order) -> Order:
     converted = in_utf8(order.source)
     if converted is None:
         return replace(order, admission_notes=(*order.admission_notes, NOT_CONVERTED))
-    return replace(order, source=converted)
+    if converted is order.source:
+        return order
+    return replace(order, source=converted, original=order.source)
 
 
 def in_utf8(source: Dataset) -> Dataset | None:

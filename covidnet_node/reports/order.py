@@ -51,6 +51,8 @@ class Order:
     """The same picture without color and contour, of the same size."""
     profile: Results = field(default_factory=Results)
     """What the destinations that get these results want."""
+    original: Dataset | None = None
+    """The source as it was read, where `source` is a copy converted to UTF-8."""
     program: str = ""
     """Version of this program. Results name it, so it is part of their UIDs."""
 

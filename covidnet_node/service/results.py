@@ -107,8 +107,10 @@ def order_results(
 def make_results(order: Order) -> tuple[Finished, ...]:
     """What the order's profile wants, as files; raises Park if the gate objects."""
     built = build_results(_drawn(order))
+    # Against what was received, not against our own conversion of it.
+    received = order.source if order.original is None else order.original
     for each in built:
-        check(each.dataset, order.source, order.profile)
+        check(each.dataset, received, order.profile)
     return tuple(_finish(each) for each in built)
 
 
