@@ -38,6 +38,9 @@ STORED_WITH_WARNING = frozenset({0xB000, 0xB006, 0xB007, 0x0111})
 a node killed between a store and its journal sends again.
 """
 
+CLASS_NOT_SUPPORTED = 0x0122
+"""PS3.7 C.5.14; STOW-RS gives it as a Failure Reason (PS3.3 C.14.1.1)."""
+
 MOST_CONTEXTS = 128
 """Presentation context ids are the odd numbers up to 255 (PS3.8 9.3.2.2)."""
 
@@ -83,6 +86,8 @@ class Sent:
     """Words for journal and log; no patient data."""
     permanent: bool = False
     """A hint: the same attempt will end the same until a person changes something."""
+    not_taken: bool = False
+    """The peer does not take this SOP class, so another form of the result may fare better."""
 
     @property
     def stored(self) -> bool:
@@ -183,9 +188,11 @@ class _Line:
     def store(self, result: Result, message_id: int) -> Sent:
         """C-STORE of one result, if the file is sound and the peer took its context."""
         uid = result.sop_instance_uid
-        refusal = flaw(result) or self._unfit(result)
+        damage = flaw(result)
+        refusal = damage or self._unfit(result)
         if refusal is not None:
-            return Sent(uid, Fate.FAILED, None, refusal, permanent=True)
+            not_taken = damage is None
+            return Sent(uid, Fate.FAILED, None, refusal, permanent=True, not_taken=not_taken)
         association = self._association
         if association is None or not association.is_established:
             return Sent(uid, Fate.NOT_TRIED, None, self._ended)
@@ -344,7 +351,8 @@ def judged(uid: str, status: int) -> Sent:
     stored = status == 0 or status in STORED_WITH_WARNING
     # A9xx and Cxxx blame the object; all else (A7xx, PS3.7 Annex C) may pass.
     permanent = status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000
-    return Sent(uid, Fate.STORED if stored else Fate.FAILED, status, _words(status), permanent)
+    fate = Fate.STORED if stored else Fate.FAILED
+    return Sent(uid, fate, status, _words(status), permanent, status == CLASS_NOT_SUPPORTED)
 
 
 def _words(status: int) -> str:

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import Comprehensive3DSRStorage, EnhancedSRStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import build_context
 
 from covidnet_node.case import Algorithm, ResultKind, State
 from covidnet_node.config import Config, load_config
@@ -14,7 +20,9 @@ from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.service.answer import Answerer
+from covidnet_node.service.delivering import Deliverer
 from covidnet_node.service.medicine import Medicine
+from tests.fake_pacs import FakePacs
 from tests.journal_kit import LEASE, NOW, OURS, received
 
 CASE_ID = "20260101T000000-0123456789ab"
@@ -107,3 +115,33 @@ def test_a_destination_that_wants_nothing_is_refused(tmp_path):
     )
     with pytest.raises(BadConfig, match="silence looks like normal"):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("taken", "kept"),
+    [(ComprehensiveSRStorage, 2), (EnhancedSRStorage, 3)],
+)
+def test_a_pacs_that_takes_only_older_classes_gets_the_same_report_in_one(
+    journal, spool, tmp_path, taken, kept
+):
+    with FakePacs(contexts=[build_context(taken)]) as pacs:
+        name = {"name": "pacs", "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.port}
+        settings = Config.model_validate(
+            {"node": {"data": str(tmp_path)}, "analyze": {"max_crashes": 1}, "destination": [name]}
+        )
+        answer(journal, spool, settings)
+        (first,) = journal.results(CASE_ID)
+        loop = Deliverer(settings, settings.destination[0], journal)
+        loop.start()
+        pacs.wait_for(1, 20)
+        loop.stop()
+        loop.join(20)
+    assert journal.case(CASE_ID).state is State.PARKED
+    results = journal.results(CASE_ID)
+    assert len(results) == kept
+    assert results[0] == first
+    old, new = dcmread(first.path), dcmread(results[-1].path)
+    assert new.SOPClassUID == taken
+    assert new.SOPInstanceUID != old.SOPInstanceUID
+    assert new.ContentSequence == old.ContentSequence
+    assert not journal.due_deliveries("pacs", NOW + LEASE, 10)

@@ -5,10 +5,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, or_, select, update
+from sqlalchemy import Connection, Select, func, insert, or_, select, update
 
-from covidnet_node.case import Delivery, DeliveryState, Reason, State
-from covidnet_node.journal.rows import AnyRow, delivery_of, parked_because
+from covidnet_node.case import Delivery, DeliveryState, Reason, Result, State
+from covidnet_node.journal.rows import AnyRow, delivery_of, parked_because, result_columns
 from covidnet_node.journal.store import Store, move, row_of
 from covidnet_node.journal.tables import cases, deliveries, results
 from covidnet_node.journal.transitions import Cause, UnknownCase, check_delivery_step
@@ -51,6 +51,32 @@ class Debts(Store):
         with self._write() as connection:
             pending, changes = DeliveryState.PENDING, {"due_at": due_at}
             _step(connection, delivery_id, pending, Cause.RETRIED, now, error, changes)
+
+    def owe_instead(self, delivery_id: int, result: Result, error: str, now: datetime) -> None:
+        """The destination is owed the same result in another form, at once.
+
+        The file must be in the spool. Raises IllegalTransition, RetryLater.
+        """
+        with self._write() as connection:
+            case_id = connection.execute(
+                select(results.c.case_id)
+                .join(deliveries, deliveries.c.result_id == results.c.id)
+                .where(deliveries.c.id == delivery_id)
+            ).scalar_one()
+            columns = result_columns(case_id, result, self._spool)
+            query = select(results.c.id).where(
+                results.c.case_id == case_id,
+                results.c.sop_instance_uid == result.sop_instance_uid,
+                results.c.retired_at.is_(None),
+            )
+            known = connection.execute(query).scalar_one_or_none()
+            if known is None:
+                written = insert(results).values(**columns).returning(results.c.id)
+                known = connection.execute(written).scalar_one()
+            changes = {"due_at": now, "result_id": known}
+            _step(
+                connection, delivery_id, DeliveryState.PENDING, Cause.RETRIED, now, error, changes
+            )
 
     def give_up(self, delivery_id: int, error: str, now: datetime) -> None:
         """The site's patience with this destination is at an end.

@@ -2,7 +2,7 @@
 
     <root>/incoming/                                what is being received right now
     <root>/cases/<yyyymmdd>/<case id>/source.dcm    as it was received
-    <root>/cases/<yyyymmdd>/<case id>/<kind>.dcm    a result; <kind>-2.dcm another form of it
+    <root>/cases/<yyyymmdd>/<case id>/<kind>.dcm    a result; <kind>-<form>.dcm in another form
 
 No name on disk ever comes from outside: folders are named by our case ids, files by our kinds.
 """
@@ -67,12 +67,14 @@ class Spool:
         """Where the received file of a case lies; raises ValueError for what is no case id."""
         return self._folder(case_id) / "source.dcm"
 
-    def write_result(self, case_id: str, kind: ResultKind, data: bytes, number: int = 1) -> Path:
+    def write_result(self, case_id: str, kind: ResultKind, data: bytes, form: str = "") -> Path:
         """Write a result durably, in place of an earlier one of its name; raises RetryLater.
 
-        `number` tells apart objects of one kind that different destinations want.
+        `form`, letters and digits, tells apart objects of one kind that destinations want.
         """
-        name = kind.value if number == 1 else f"{kind.value}-{number}"
+        if form and not (form.isascii() and form.isalnum()):
+            raise ValueError("a form is named by letters and digits")
+        name = f"{kind.value}-{form}" if form else kind.value
         final = self._folder(case_id) / f"{name}.dcm"
         temporary = final.with_name(f"{name}-{secrets.token_hex(8)}{_TEMPORARY}")
         with _storing():

@@ -3,7 +3,6 @@
 Every claimed case leaves here with an answer, a later turn, or parked; never with silence.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from covidnet_node.service.results import (
     Finished,
     Source,
     follow,
+    form_of,
     order_results,
     share_out,
 )
@@ -209,11 +209,12 @@ class Answerer:
         self, case: Case, finished: Sequence[tuple[Finished, tuple[str, ...]]]
     ) -> tuple[Owed, ...]:
         """Put the results into the spool, durable before the journal names them."""
-        count: Counter[ResultKind] = Counter()
+        kinds: set[ResultKind] = set()
         owed = []
         for each, names in finished:
-            count[each.kind] += 1
-            path = self.spool.write_result(case.id, each.kind, each.data, count[each.kind])
+            form = form_of(each.sop_instance_uid) if each.kind in kinds else ""
+            kinds.add(each.kind)
+            path = self.spool.write_result(case.id, each.kind, each.data, form)
             owed.append(Owed(each.at(path), names))
         return tuple(owed)
 

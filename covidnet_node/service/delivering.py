@@ -11,13 +11,15 @@ from itertools import groupby
 from time import monotonic
 
 import structlog
+from pydicom.uid import UID, Comprehensive3DSRStorage
 
-from covidnet_node.case import Delivery, Reason
+from covidnet_node.case import Delivery, Reason, ResultKind
 from covidnet_node.config import Config, Destination
 from covidnet_node.deliver import Sent
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
 from covidnet_node.service.doors import Door, door_to
 
 log = structlog.get_logger()
@@ -34,6 +36,7 @@ class Deliverer(threading.Thread):
         self.destination = destination
         self._config = config
         self._journal = journal
+        self._spool = Spool(config.node.data / "spool")
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._unreachable = 0
@@ -139,6 +142,8 @@ class Deliverer(threading.Thread):
             self._unreachable, self._quiet_until = 0, None
             log.info("delivered", kind=delivery.result.kind.value, status=sent.detail)
             return
+        if sent.not_taken and self._send_in_another_class(delivery, sent, now):
+            return
         # A fixed peer that is down is left in peace as a whole; of many senders, each result.
         peer_down = not sent.tried and not self.destination.back_to_sender
         if peer_down and not self._quiet_s():
@@ -151,6 +156,26 @@ class Deliverer(threading.Thread):
         due_at = now if peer_down else now + own_pause
         self._journal.postpone(delivery.id, sent.detail, due_at, now)
         log.warning("not_delivered", detail=sent.detail, attempts=delivery.attempts + 1)
+
+    def _send_in_another_class(self, delivery: Delivery, sent: Sent, now: datetime) -> bool:
+        """Owe the report in its next SOP class; false if there is none. Raises RetryLater."""
+        # Imported here: most nodes never need the report room in the listening process.
+        from covidnet_node.service.another_class import in_another_class  # noqa: PLC0415 - above
+        from covidnet_node.service.results import form_of  # noqa: PLC0415 - above
+
+        reports = [
+            each
+            for each in self._journal.results(delivery.case_id)
+            if each.kind is ResultKind.REPORT and each.sop_class_uid == Comprehensive3DSRStorage
+        ]
+        other = in_another_class(delivery.result, reports)
+        if other is None:
+            return False
+        form = form_of(other.sop_instance_uid)
+        path = self._spool.write_result(delivery.case_id, other.kind, other.data, form)
+        self._journal.owe_instead(delivery.id, other.at(path), sent.detail, now)
+        log.warning("another_class", detail=sent.detail, instead=UID(other.sop_class_uid).name)
+        return True
 
     def _contact_failed(self) -> None:
         """Leave the destination in peace for a while, longer each time."""

@@ -129,6 +129,11 @@ def share_out(orders: Orders, wanted: Mapping[str, Results]) -> tuple[tuple[Fini
     return tuple((each, tuple(names[uid])) for uid, each in finished.items())
 
 
+def form_of(sop_instance_uid: str) -> str:
+    """A name for the file of an object that has others of its kind beside it."""
+    return hashlib.sha256(sop_instance_uid.encode()).hexdigest()[:12]
+
+
 def _drawn(order: Order) -> Order:
     """Draw the pictures that the profile asks for."""
     analysis, algorithm, wanted = order.analysis, order.algorithm, order.profile.heatmap
