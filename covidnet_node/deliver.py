@@ -38,8 +38,8 @@ STORED_WITH_WARNING = frozenset({0xB000, 0xB006, 0xB007, 0x0111})
 a node killed between a store and its journal sends again.
 """
 
-CLASS_NOT_SUPPORTED = 0x0122
-"""PS3.7 C.5.14; STOW-RS gives it as a Failure Reason (PS3.3 C.14.1.1)."""
+CLASS_NOT_SUPPORTED = frozenset({0x0122, 0xC122})
+"""PS3.7 C.5.14; and the Failure Reason of STOW-RS (PS3.18 I.2.2)."""
 
 MOST_CONTEXTS = 128
 """Presentation context ids are the odd numbers up to 255 (PS3.8 9.3.2.2)."""
@@ -352,7 +352,7 @@ def judged(uid: str, status: int) -> Sent:
     # A9xx and Cxxx blame the object; all else (A7xx, PS3.7 Annex C) may pass.
     permanent = status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000
     fate = Fate.STORED if stored else Fate.FAILED
-    return Sent(uid, fate, status, _words(status), permanent, status == CLASS_NOT_SUPPORTED)
+    return Sent(uid, fate, status, _words(status), permanent, status in CLASS_NOT_SUPPORTED)
 
 
 def _words(status: int) -> str:
