@@ -116,10 +116,7 @@ class LungNet(smp.Unet):  # type: ignore[misc]
 
 def build_segmenter(architecture: str) -> LungNet:
     """An empty U-Net with two output channels; raises KeyError for an unknown name."""
-    encoder = {
-        "unet-mobilenetv3_small": "tu-mobilenetv3_small_100",
-        "unet-regnety_002": "tu-regnety_002",
-    }[architecture]
+    encoder = {"unet-regnety_002": "tu-regnety_002"}[architecture]
     return LungNet(
         encoder,
         encoder_weights=None,
@@ -131,13 +128,8 @@ def build_segmenter(architecture: str) -> LungNet:
 
 def build_classifier(architecture: str, classes: int = len(CLASSES)) -> Classifier:
     """An empty classifier; raises KeyError for an unknown name."""
-    trunk, width = {
-        "mobilenet_v3_small": _mobilenet_small,
-        "shufflenet_v2_x1_0": _shufflenet,
-        "mobilenet_v3_large": _mobilenet_large,
-        "regnet_y_400mf": _regnet,
-    }[architecture]()
-    return Classifier(trunk, width, classes)
+    build = {"mobilenet_v3_large": _mobilenet, "regnet_y_400mf": _regnet}[architecture]
+    return Classifier(build(), WIDTH, classes)
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -150,35 +142,7 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device).to(memory_format=torch.channels_last).eval()
 
 
-def _mobilenet_small() -> tuple[nn.Module, int]:
-    network = torchvision.models.mobilenet_v3_small(weights=None, dilated=True, reduced_tail=True)
-    trunk = network.features
-    trunk[0][0] = _one_channel(trunk[0][0])
-    for layer in trunk.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            # torchvision's 0.01 is for runs of weeks: after a few hundred steps the running
-            # statistics are still the initial ones, and in eval mode every film looks the same.
-            layer.momentum = 0.1
-    return trunk, trunk[-1].out_channels
-
-
-def _shufflenet() -> tuple[nn.Module, int]:
-    network = torchvision.models.shufflenet_v2_x1_0(weights=None)
-    network.conv1[0] = _one_channel(network.conv1[0])
-    first = network.stage4[0]
-    first.branch1[0].stride = first.branch2[3].stride = (1, 1)
-    trunk = nn.Sequential(
-        network.conv1,
-        network.maxpool,
-        network.stage2,
-        network.stage3,
-        network.stage4,
-        network.conv5,
-    )
-    return trunk, network.conv5[0].out_channels
-
-
-def _mobilenet_large() -> tuple[nn.Module, int]:
+def _mobilenet() -> Pyramid:
     """Stages end at 1/8, 1/16 and, dilated instead of strided, 1/16."""
     network = torchvision.models.mobilenet_v3_large(weights=None, dilated=True, reduced_tail=True)
     features = network.features
@@ -189,16 +153,16 @@ def _mobilenet_large() -> tuple[nn.Module, int]:
             # statistics are still the initial ones, and in eval mode every film looks the same.
             layer.momentum = 0.1
     stages = [features[:7], features[7:13], features[13:]]
-    return Pyramid(stages, [stage[-1].out_channels for stage in stages]), WIDTH
+    return Pyramid(stages, [stage[-1].out_channels for stage in stages])
 
 
-def _regnet() -> tuple[nn.Module, int]:
+def _regnet() -> Pyramid:
     """Stages end at 1/8, 1/16 and 1/32."""
     network = torchvision.models.regnet_y_400mf(weights=None)
     network.stem[0] = _one_channel(network.stem[0])
     blocks = network.trunk_output
     first = nn.Sequential(network.stem, blocks.block1, blocks.block2)
-    return Pyramid([first, blocks.block3, blocks.block4], (104, 208, 440)), WIDTH
+    return Pyramid([first, blocks.block3, blocks.block4], (104, 208, 440))
 
 
 def _one_channel(first: nn.Conv2d) -> nn.Conv2d:
