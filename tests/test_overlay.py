@@ -171,3 +171,13 @@ def test_the_color_bar_grows_lighter_for_every_eye(blindness: str) -> None:
     light = seen @ (0.2126, 0.7152, 0.0722)
     assert (np.diff(light[::4]) > 0).all()
     assert light[-1] > 5 * light[0]
+
+
+@pytest.mark.parametrize("columns", [300, 301])
+@pytest.mark.parametrize("rows", [400, 401])
+def test_a_picture_has_an_even_number_of_pixels(rows: int, columns: int) -> None:
+    """Encoders of RLE and JPEG Lossless stumble over an odd number of bytes."""
+    looked = analysis(rows, columns)
+    for picture in (draw_overlay(looked, ALGORITHM), draw_plain(looked, ALGORITHM)):
+        assert picture.shape[1] == columns
+        assert picture.size % 2 == 0

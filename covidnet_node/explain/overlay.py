@@ -74,7 +74,7 @@ def draw_overlay(analysis: Analysis, algorithm: Algorithm) -> Picture:
     if analysis.lungs is not None:
         picture[_contour(analysis.lungs)] = _CONTOUR
     strip = _strip(_lines(analysis, algorithm), picture.shape[1], bar=_belief(analysis) > 0)
-    return np.concatenate([strip, picture])
+    return _joined(strip, picture)
 
 
 def draw_plain(analysis: Analysis, algorithm: Algorithm) -> Picture:
@@ -90,7 +90,17 @@ def draw_plain(analysis: Analysis, algorithm: Algorithm) -> Picture:
     strip = np.zeros_like(_strip(_lines(analysis, algorithm), width, bar=_belief(analysis) > 0))
     words = _strip(_plain_lines(analysis, algorithm), width, bar=False)[: len(strip)]
     strip[: len(words)] = words
-    return np.concatenate([strip, picture])
+    return _joined(strip, picture)
+
+
+def _joined(strip: Picture, picture: Picture) -> Picture:
+    """Strip above picture, by one row more where rows and columns would both be odd.
+
+    Encoders of RLE and JPEG Lossless stumble over a frame with an odd number of bytes.
+    """
+    rows, columns = len(strip) + len(picture), picture.shape[1]
+    more = np.zeros((rows % 2 * (columns % 2), columns, 3), np.uint8)
+    return np.concatenate([more, strip, picture])
 
 
 def _strength(analysis: Analysis) -> Share:

@@ -86,6 +86,10 @@ def _halves(lungs: Mask, orientation: str) -> dict[str, Mask] | None:
     axis = 1 - across[0]
     middles = ndimage.center_of_mass(lungs, labels, np.arange(1, found + 1))
     places = np.array([middle[axis] for middle in middles])
+    one, two = (np.array(middles[index]) for index in largest)
+    if abs(one - two)[axis] <= abs(one - two)[1 - axis]:
+        # The lungs lie apart along the other axis: what the orientation says cannot be so.
+        return None
     border = places[largest].mean()
     beyond = np.concatenate([[False], places >= border])[labels]
     towards, away = ("Left", "Right") if directions[across[0]] == "L" else ("Right", "Left")

@@ -43,7 +43,7 @@ from covidnet_node.case import Algorithm, Outcome, ResultKind
 from covidnet_node.intended_use import CLASSES, MANUFACTURER, PRODUCT
 from covidnet_node.reports import codes, narrative, uids
 from covidnet_node.reports.identity import STAND_INS, count, remarks, text
-from covidnet_node.reports.order import Order, Reference, report_class
+from covidnet_node.reports.order import REPORT_CLASS_UIDS, Order, Reference, report_class
 from covidnet_node.reports.regions import PEAK_SHARE, Region, patient_side, pointed_at
 from covidnet_node.reports.series import Series
 
@@ -107,7 +107,7 @@ def _evidence(source: Dataset) -> Dataset:
 
 
 def _previous(predecessor: Reference | None) -> list[Dataset] | None:
-    if predecessor is None:
+    if predecessor is None or predecessor.sop_class_uid not in REPORT_CLASS_UIDS.values():
         return None
     item = Dataset()
     # The predecessor answers an image of the same study.

@@ -35,10 +35,15 @@ def succeed(order: Order, earlier: Sequence[Sequence[Result]], now: datetime) ->
 
 
 def refer(results: Sequence[Result], order: Order) -> Reference | None:
-    """Point at the report among results, of the order's own class where there are several."""
+    """Point at the report among results, of the order's own class where there are several.
+
+    Where the profile wanted no report, at the heatmap: a third answer must not take the name of the
+    first because nothing told of the second.
+    """
     reports = [result for result in results if result.kind is ResultKind.REPORT]
     own = [result for result in reports if result.sop_class_uid == report_class_uid(order)]
-    if not reports:
+    telling = own or reports or [result for result in results if result.kind in _TELLING]
+    if not telling:
         return None
-    chosen = (own or reports)[-1]
+    chosen = telling[-1]
     return Reference(chosen.series_uid, chosen.sop_class_uid, chosen.sop_instance_uid)

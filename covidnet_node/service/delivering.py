@@ -15,7 +15,7 @@ from pydicom.uid import UID, Comprehensive3DSRStorage
 
 from covidnet_node.case import Delivery, Reason, ResultKind
 from covidnet_node.config import Config, Destination
-from covidnet_node.deliver import Sent
+from covidnet_node.deliver import Sent, flaw
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
@@ -158,7 +158,10 @@ class Deliverer(threading.Thread):
         log.warning("not_delivered", detail=sent.detail, attempts=delivery.attempts + 1)
 
     def _send_in_another_class(self, delivery: Delivery, sent: Sent, now: datetime) -> bool:
-        """Owe the report in its next SOP class; false if there is none. Raises RetryLater."""
+        """Owe the report in its next SOP class; false if there is none, or its file is damaged.
+
+        Raises RetryLater.
+        """
         # Imported here: most nodes never need the report room in the listening process.
         from covidnet_node.service.another_class import in_another_class  # noqa: PLC0415 - above
         from covidnet_node.service.results import form_of  # noqa: PLC0415 - above
@@ -166,7 +169,9 @@ class Deliverer(threading.Thread):
         reports = [
             each
             for each in self._journal.results(delivery.case_id)
-            if each.kind is ResultKind.REPORT and each.sop_class_uid == Comprehensive3DSRStorage
+            if each.kind is ResultKind.REPORT
+            and each.sop_class_uid == Comprehensive3DSRStorage
+            and flaw(each) is None
         ]
         other = in_another_class(delivery.result, reports)
         if other is None:

@@ -72,16 +72,15 @@ def follow(orders: Sequence[Order], earlier: Sequence[Sequence[Result]], now: da
 
     The same answer again keeps predecessor and content time; another names the last, at `now`. An
     answer is the same if it is so in any profile: a destination that is new, or wants another
-    form now, does not make another answer.
+    form now, does not make another answer. All profiles name one predecessor, so that they go on
+    sharing what is the same in them.
     """
-    placed = tuple(succeed(order, earlier, now) for order in orders)
     if not earlier:
-        return placed
-    known = next((order for order in placed if order.content_at != now), None)
-    if known is None:
-        return placed
+        return tuple(orders)
+    placed = [succeed(order, earlier, now) for order in orders]
+    chosen = next((order for order in placed if order.content_at != now), placed[0])
     return tuple(
-        replace(order, predecessor=known.predecessor, content_at=known.content_at)
+        replace(order, predecessor=chosen.predecessor, content_at=chosen.content_at)
         for order in orders
     )
 
