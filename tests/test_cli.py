@@ -59,7 +59,8 @@ def test_serve_refuses_weights_whose_hash_is_wrong(tmp_path: Path) -> None:
         if file.suffix in (".toml", ".safetensors"):
             (weights / file.name).write_bytes(file.read_bytes())
     damaged = next(weights.glob("*.safetensors"))
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0")
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     config = tmp_path / "node.toml"
     config.write_text(f'[node]\ndata = "{tmp_path}/data"\n[analyze]\nweights = "{weights}"\n')
     result = run("serve", "--config", str(config))

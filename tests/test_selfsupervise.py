@@ -249,8 +249,8 @@ def test_a_member_finished_before_is_not_called_self_supervised(data, fresh, run
     selfsupervise_member(data, fresh, "A", 1.0, recipe)
     pretrain_member(data, fresh, "A", 1.0, recipe)
     stages.classifier(data.path, _with_pretraining(fresh, runs), 1.0, recipe)
-    stages.calibrate(data.path, fresh, recipe)
     shutil.copytree(runs / "segmenter", fresh / "segmenter")
+    stages.calibrate(data.path, fresh, recipe)
     manifest = stages.export(data.path, fresh, fresh / "weights", recipe)
     assert {m.name: m.self_supervised for m in manifest.members} == {"A": False, "B": True}
     assert load_member(fresh, "A", recipe)
