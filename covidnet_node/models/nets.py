@@ -45,17 +45,12 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 1, side, side) to (batch, WIDTH, side / 8, side / 8), not negative."""
-        merged: Tensor | None = None
-        maps = images
-        for stage, lateral in zip(self.stages, self.laterals, strict=True):
+        maps = self.stages[0](images)
+        merged: Tensor = self.laterals[0](maps)
+        for stage, lateral in zip(self.stages[1:], self.laterals[1:], strict=True):
             maps = stage(maps)
-            seen = lateral(maps)
-            if merged is None:
-                merged = seen
-            else:
-                merged = merged + functional.interpolate(seen, merged.shape[-2:], mode="bilinear")
-        if merged is None:
-            raise ValueError("a pyramid has at least one stage")
+            deeper = functional.interpolate(lateral(maps), merged.shape[-2:], mode="bilinear")
+            merged = merged + deeper
         return functional.relu(merged)
 
 

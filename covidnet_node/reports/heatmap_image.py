@@ -17,12 +17,12 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from covidnet_node.case import Outcome, ResultKind
 from covidnet_node.intended_use import NOTICE, PRODUCT
 from covidnet_node.reports import codes, uids
-from covidnet_node.reports.identity import STAND_INS, carry, text
+from covidnet_node.reports.identity import carry, text
 from covidnet_node.reports.narrative import ascii_text
 from covidnet_node.reports.order import Order
 from covidnet_node.reports.pixel_encoding import set_pixels
 from covidnet_node.reports.series import Series
-from covidnet_node.reports.source_image import carry_loss, name_body_part
+from covidnet_node.reports.source_image import carry_loss, name_body_part, refer_to_source
 
 _FROM_SOURCE = (
     "PatientOrientation",
@@ -99,14 +99,4 @@ def _derive(image: Dataset, kind: ResultKind) -> None:
     image.DerivationDescription = _DRAWN[kind]
     if kind is ResultKind.HEATMAP:
         image.DerivationCodeSequence = [codes.plain(codes.GRAD_CAM)]
-    origin = Dataset()
-    origin.ReferencedSOPClassUID = STAND_INS["SOPClassUID"]
-    origin.ReferencedSOPInstanceUID = STAND_INS["SOPInstanceUID"]
-    purposeful = Dataset()
-    purposeful.update(origin)
-    purposeful.PurposeOfReferenceCodeSequence = [codes.plain(codes.SOURCE_IMAGE)]
-    image.SourceImageSequence = [purposeful]
-    series = Dataset()
-    series.SeriesInstanceUID = STAND_INS["SeriesInstanceUID"]
-    series.ReferencedInstanceSequence = [origin]
-    image.ReferencedSeriesSequence = [series]
+    refer_to_source(image)

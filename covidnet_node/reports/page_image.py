@@ -12,13 +12,14 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from covidnet_node.case import ResultKind
 from covidnet_node.intended_use import NOTICE, PRODUCT, STATEMENT
-from covidnet_node.reports import codes, uids
+from covidnet_node.reports import uids
 from covidnet_node.reports.codes import reason_words
-from covidnet_node.reports.identity import STAND_INS, carry, text
+from covidnet_node.reports.identity import carry, text
 from covidnet_node.reports.narrative import NOTHING_SAID, ascii_text
 from covidnet_node.reports.order import Order
 from covidnet_node.reports.pixel_encoding import set_pixels
 from covidnet_node.reports.series import Series
+from covidnet_node.reports.source_image import refer_to_source
 
 WIDTH, HEIGHT = 1024, 768
 DERIVATION = "A page of text about the source image; none of its pixels"
@@ -52,7 +53,7 @@ def build_page(order: Order, series: Series) -> Dataset:
         # Type 2C (PS3.3 C.7.3.1): without a body part it is present, and nothing is known.
         image.Laterality = None
     carry(order.source, image, "RequestAttributesSequence")
-    _refer(image)
+    refer_to_source(image)
     set_pixels(image, draw_page(order), order.profile.heatmap_syntax)
     return image
 
@@ -128,18 +129,3 @@ def _wrap(words: str, font: _Font) -> list[str]:
             rest = rest[fits:]
         rows.append(rest)
     return rows
-
-
-def _refer(image: Dataset) -> None:
-    """Name the source image, as the one that the page is about."""
-    origin = Dataset()
-    origin.ReferencedSOPClassUID = STAND_INS["SOPClassUID"]
-    origin.ReferencedSOPInstanceUID = STAND_INS["SOPInstanceUID"]
-    purposeful = Dataset()
-    purposeful.update(origin)
-    purposeful.PurposeOfReferenceCodeSequence = [codes.plain(codes.SOURCE_IMAGE)]
-    image.SourceImageSequence = [purposeful]
-    series = Dataset()
-    series.SeriesInstanceUID = STAND_INS["SeriesInstanceUID"]
-    series.ReferencedInstanceSequence = [origin]
-    image.ReferencedSeriesSequence = [series]

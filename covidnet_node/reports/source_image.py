@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 from pydicom.valuerep import DSfloat
 
+from covidnet_node.reports import codes
 from covidnet_node.reports.identity import STAND_INS, carry, count, text
 
 _EMPTY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber",
@@ -130,3 +131,18 @@ def plain_copy(made: Dataset) -> Dataset:
         if keyword in copy:
             del copy[keyword]
     return copy
+
+
+def refer_to_source(image: Dataset) -> None:
+    """Name the source image as the one that a secondary capture was made from."""
+    origin = Dataset()
+    origin.ReferencedSOPClassUID = STAND_INS["SOPClassUID"]
+    origin.ReferencedSOPInstanceUID = STAND_INS["SOPInstanceUID"]
+    purposeful = Dataset()
+    purposeful.update(origin)
+    purposeful.PurposeOfReferenceCodeSequence = [codes.plain(codes.SOURCE_IMAGE)]
+    image.SourceImageSequence = [purposeful]
+    series = Dataset()
+    series.SeriesInstanceUID = STAND_INS["SeriesInstanceUID"]
+    series.ReferencedInstanceSequence = [origin]
+    image.ReferencedSeriesSequence = [series]

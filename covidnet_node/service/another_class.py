@@ -13,13 +13,13 @@ from covidnet_node.service.results import Finished
 def in_another_class(refused: Result, reports: Sequence[Result]) -> Finished | None:
     """A refused report in the next SOP class that holds its content; None: there is none left.
 
-    `reports` are the case's, among them the Comprehensive 3D SR from which the others are made.
-    Reads its file. Raises OSError.
+    `reports` are the case's in Comprehensive 3D SR, from which the others are made. Reads
+    the file. Raises OSError.
     """
     for first in reports:
         forms = {recast_uid(first.sop_instance_uid, each): each for each in get_args(ReportClass)}
         following = list(forms)
-        if refused.sop_instance_uid not in forms or first.kind is not ResultKind.REPORT:
+        if refused.sop_instance_uid not in forms:
             continue
         place = following.index(refused.sop_instance_uid) + 1
         if place == len(following):
