@@ -10,13 +10,13 @@ from typing import Any
 from PIL import Image
 
 from covidnet_node.admit import admit
-from covidnet_node.analyze import Picture, analyze, look, look_at_picture, not_analyzed
 from covidnet_node.case import Analysis, Outcome, Reason, ResultKind
 from covidnet_node.config import Config, Results
 from covidnet_node.errors import NotAnalyzed, Park, RetryLater
 from covidnet_node.explain.overlay import draw_overlay
 from covidnet_node.imaging.decode import read_source
 from covidnet_node.imaging.digest import identity_digest
+from covidnet_node.look import Picture, look, look_at_picture, not_analyzed
 from covidnet_node.service.medicine import Medicine
 from covidnet_node.service.results import Source, make_results, order_results
 
@@ -85,7 +85,7 @@ def analyze_files(
 
 def _answer_picture(file: Path, stem: Path, medicine: Medicine) -> Answer:
     try:
-        analysis = analyze(look_at_picture(file), medicine.networks)
+        analysis = medicine.analyze(look_at_picture(file))
     except (NotAnalyzed, RetryLater) as verdict:
         return Answer(str(file), None, not_analyzed(verdict.reason, verdict.detail, None))
     started = perf_counter()
@@ -141,4 +141,4 @@ def _analyze(
         return not_analyzed(verdict.reason, verdict.detail, None), None
     if outside is not None:
         return not_analyzed(outside, detail, picture), picture
-    return analyze(picture, medicine.networks), picture
+    return medicine.analyze(picture), picture

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from covidnet_node.analyze import INVERTED, Picture, analyze, look, look_at_picture, not_analyzed
+from covidnet_node.analyze import INVERTED, analyze
 from covidnet_node.case import Outcome, Reason
 from covidnet_node.errors import NotAnalyzed
 from covidnet_node.imaging.display import to_display
 from covidnet_node.intended_use import CLASSES
+from covidnet_node.look import Picture, look, look_at_picture, not_analyzed
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.models.networks import load_networks
 from covidnet_node.phantom.film import draw_phantom, phantom_dataset

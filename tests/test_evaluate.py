@@ -11,11 +11,12 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from covidnet_node.analyze import analyze, look_at_picture
+from covidnet_node.analyze import analyze
 from covidnet_node.cli import app
 from covidnet_node.errors import BadConfig
 from covidnet_node.imaging.prepare import crop_lungs
 from covidnet_node.intended_use import CLASSES
+from covidnet_node.look import look_at_picture
 from covidnet_node.models.classify import vector
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.training.evaluation import answers as answering

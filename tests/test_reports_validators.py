@@ -19,10 +19,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 
-from covidnet_node.analyze import analyze, look, not_analyzed
+from covidnet_node.analyze import analyze
 from covidnet_node.case import Analysis, Outcome
 from covidnet_node.config import Analyze, Results
 from covidnet_node.errors import NotAnalyzed
+from covidnet_node.look import look, not_analyzed
 from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.reports.results import encode
 from covidnet_node.service.medicine import Medicine, open_medicine

@@ -11,19 +11,18 @@ is silent for too long is killed.
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from covidnet_node.config import Config
+from covidnet_node.config import Analyze, Config
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
-from covidnet_node.service.answer import Answerer
+from covidnet_node.service.answer import Analyst, Answerer
 from covidnet_node.service.logs import configure_logs
-from covidnet_node.service.medicine import open_medicine
 
 log = structlog.get_logger()
 
@@ -31,6 +30,9 @@ EX_CONFIG = 78
 
 POLL = timedelta(seconds=5)
 """How long a worker waits at most before it asks the journal by itself."""
+
+OpenMedicine = Callable[[Analyze, str], Analyst]
+"""Loads what answers, on the device that is named; raises BadConfig."""
 
 
 class Inbox(threading.Thread):
@@ -69,7 +71,7 @@ def busy_with(case_id: str) -> Iterator[None]:
     tell("idle")
 
 
-def work(config: Config, owner: str, device: str) -> None:
+def work(config: Config, owner: str, device: str, open_medicine: OpenMedicine) -> None:
     """Answer cases until standard input ends."""
     inbox = Inbox()
     inbox.start()
@@ -77,7 +79,7 @@ def work(config: Config, owner: str, device: str) -> None:
     with Journal.open(config.node.data / "journal.db") as journal:
         medicine = open_medicine(config.analyze, device)
         answerer = Answerer(config, journal, spool, medicine, clock)
-        log.info("worker_ready", owner=owner, device=medicine.device)
+        log.info("worker_ready", owner=owner)
         tell("ready")
         work_until(journal, answerer, owner, config, inbox)
 
@@ -118,13 +120,13 @@ def answer_next(journal: Journal, answerer: Answerer, owner: str, lease: timedel
     return bool(claims)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], open_medicine: OpenMedicine) -> None:
     """Entry of the worker process: `owner device`, configuration on standard input."""
     owner, device = arguments
     config = Config.model_validate_json(sys.stdin.readline())
     configure_logs(config.log)
     try:
-        work(config, owner, device)
+        work(config, owner, device, open_medicine)
     except BadConfig as error:
         # The weights changed under the running node; the supervisor tries again, ever slower.
         log.error("worker_cannot_start", error=str(error), alert=True)  # noqa: TRY400
@@ -132,4 +134,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    # Here and not above: it loads torch, which nobody else who needs this loop may want.
+    from covidnet_node.service.medicine import open_medicine
+
+    main(sys.argv[1:], open_medicine)

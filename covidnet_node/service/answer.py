@@ -6,10 +6,10 @@ Every claimed case leaves here with an answer, a later turn, or parked; never wi
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 
-from covidnet_node.analyze import Picture, analyze, look, not_analyzed
 from covidnet_node.case import Analysis, Case, Claim, Owed, Reason, ResultKind
 from covidnet_node.config import Config, Results
 from covidnet_node.errors import NotAnalyzed, Park, RetryLater
@@ -19,10 +19,11 @@ from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.journal.transitions import LostLease
+from covidnet_node.look import Picture, look, not_analyzed
 from covidnet_node.reports.order import Reference
-from covidnet_node.service.medicine import Medicine
 from covidnet_node.service.results import (
-    Finished,
+    Maker,
+    Share,
     Source,
     follow,
     form_of,
@@ -47,6 +48,17 @@ ParkAfter = tuple[Reason, str] | None
 """What a person must look at once the answer is delivered."""
 
 
+class Analyst(Protocol):
+    """Who looks at a picture and says what is seen: the networks, in `service/medicine.py`."""
+
+    @property
+    def maker(self) -> Maker:
+        """What results name as their origin."""
+
+    def analyze(self, picture: Picture) -> Analysis:
+        """Answer one image; raises RetryLater when no memory is left for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answerer:
     """Answers claims with the rooms it is given."""
@@ -54,7 +66,7 @@ class Answerer:
     config: Config
     journal: Journal
     spool: Spool
-    medicine: Medicine
+    medicine: Analyst
     clock: Callable[[], datetime]
 
     def answer(self, claim: Claim) -> None:
@@ -131,7 +143,7 @@ class Answerer:
             return not_analyzed(case.admission.reason, case.admission.detail, picture), None
         if isinstance(seen, NotAnalyzed):
             return not_analyzed(seen.reason, seen.detail, None), None
-        return analyze(seen, self.medicine.networks), None
+        return self.medicine.analyze(seen), None
 
     def _report(
         self,
@@ -148,12 +160,12 @@ class Answerer:
         profiles = tuple(dict.fromkeys(wanted.values())) or (Results(),)
         orders = order_results(source, analysis, maker, profiles)
         orders = follow(orders, earlier, self.clock().astimezone())
-        finished = share_out(orders, wanted)
+        made = share_out(orders, wanted)
         # Files have one name for all who ever had this case: only its holder may write them.
         self.journal.renew(
             claim, timedelta(seconds=2 * self.config.analyze.deadline_s), self.clock()
         )
-        owed = self._shelve(claim.case, finished)
+        owed = self._shelve(claim.case, made.shares)
         self.journal.report(
             claim,
             analysis.outcome,
@@ -164,12 +176,14 @@ class Answerer:
             park=park,
             supersedes=corrected.id if corrected else None,
             content_at=orders[0].content_at,
+            left_out=made.left_out,
         )
         log.info(
             "reported",
             outcome=analysis.outcome.value,
             reason=analysis.reason.value if analysis.reason else None,
             results=len(owed),
+            left_out=[each.kind.value for each in made.left_out],
             seconds={stage: round(value, 3) for stage, value in analysis.seconds.items()},
             alert=park is not None,
         )
@@ -205,17 +219,16 @@ class Answerer:
             predecessor=predecessor,
         )
 
-    def _shelve(
-        self, case: Case, finished: Sequence[tuple[Finished, tuple[str, ...]]]
-    ) -> tuple[Owed, ...]:
+    def _shelve(self, case: Case, shares: Sequence[Share]) -> tuple[Owed, ...]:
         """Put the results into the spool, durable before the journal names them."""
         kinds: set[ResultKind] = set()
         owed = []
-        for each, names in finished:
+        for share in shares:
+            each = share.finished
             form = form_of(each.sop_instance_uid) if each.kind in kinds else ""
             kinds.add(each.kind)
             path = self.spool.write_result(case.id, each.kind, each.data, form)
-            owed.append(Owed(each.at(path), names))
+            owed.append(Owed(each.at(path), share.names))
         return tuple(owed)
 
     def _reference(self, corrected: Case | None) -> Reference | None:

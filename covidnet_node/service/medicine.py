@@ -5,14 +5,20 @@ Imports torch (through models): never imported by the process that listens.
 
 import importlib.metadata
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
 import structlog
 import torch
 
-from covidnet_node.case import Algorithm
+from covidnet_node.analyze import analyze
+from covidnet_node.case import Algorithm, Analysis, Reason
 from covidnet_node.config import Analyze
-from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.errors import RetryLater
+from covidnet_node.look import Picture
+from covidnet_node.models.manifest import Manifest, load_manifest, weights_folder
 from covidnet_node.models.networks import Networks, load_networks
 from covidnet_node.service.results import Maker
 
@@ -28,11 +34,31 @@ class Medicine:
     device: str
     program: str = ""
     """Version of this program."""
+    spare: Callable[[], Networks] | None = None
+    """The same networks on the CPU, for an image that the GPU has no memory for; None: on it."""
 
     @property
     def maker(self) -> Maker:
         """What results name as their origin."""
         return Maker(self.algorithm, self.program)
+
+    def analyze(self, picture: Picture) -> Analysis:
+        """Answer one image: on the device; out of memory, once more there; then on the CPU.
+
+        Raises RetryLater when the CPU has no memory either.
+        """
+        try:
+            return analyze(picture, self.networks)
+        except RetryLater as verdict:
+            if self.spare is None or verdict.reason is not Reason.OUT_OF_MEMORY:
+                raise
+        # Blocks that torch keeps for itself may be too small each; another program may be done.
+        torch.cuda.empty_cache()
+        try:
+            return analyze(picture, self.networks)
+        except RetryLater as verdict:
+            log.warning("GPU_out_of_memory_analyzed_on_the_CPU", detail=verdict.detail, alert=True)
+        return analyze(picture, self.spare())
 
 
 def open_medicine(wanted: Analyze, device: str) -> Medicine:
@@ -48,5 +74,17 @@ def open_medicine(wanted: Analyze, device: str) -> Medicine:
         log.warning("no_usable_GPU_working_on_the_CPU", wanted=device)
         device = "cpu"
     networks = load_networks(manifest, folder, device)
+    log.info("networks_loaded", device=str(networks.device))
     program = importlib.metadata.version("covidnet-node")
-    return Medicine(networks, manifest.algorithm, device, program)
+    on_cpu = networks.device.type == "cpu"
+    spare = None if on_cpu else cache(partial(_load_spare, manifest, folder))
+    return Medicine(networks, manifest.algorithm, device, program, spare)
+
+
+def _load_spare(manifest: Manifest, folder: Path) -> Networks:
+    """Load the same weights on the CPU; raises RetryLater if others lie there by now."""
+    now_there = load_manifest(folder)
+    if now_there.algorithm.digest != manifest.algorithm.digest:
+        words = "the GPU has too little free memory, and the weights on disk have changed"
+        raise RetryLater(Reason.OUT_OF_MEMORY, words)
+    return load_networks(now_there, folder, "cpu")

@@ -6,20 +6,28 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+import structlog
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from covidnet_node.case import Algorithm, Analysis, Outcome, Result, ResultKind
+from covidnet_node.case import Algorithm, Analysis, LeftOut, Result, ResultKind
 from covidnet_node.config import Results
+from covidnet_node.errors import Park
 from covidnet_node.explain.overlay import draw_overlay, draw_plain
 from covidnet_node.reports.charset import in_character_set
 from covidnet_node.reports.gate import check
 from covidnet_node.reports.order import Built, Order, Reference
 from covidnet_node.reports.pixel_encoding import stated_syntax
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.results import OPTIONAL, build_one, encode, wanted_kinds
 from covidnet_node.reports.succession import succeed
+from covidnet_node.reports.uids import instance_uid
 
 Orders = tuple[Order, ...]
-Names = tuple[str, ...]
+Pictures = dict[ResultKind, NDArray[np.uint8]]
+"""What is drawn of one analysis."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,22 @@ class Finished:
             path=path,
             sha256=hashlib.sha256(self.data).hexdigest(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One object, and the names of the destinations that want it."""
+
+    finished: Finished
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """An answer, ready to be shelved."""
+
+    shares: tuple[Share, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,28 +128,50 @@ def order_results(
 
 
 def make_results(order: Order) -> tuple[Finished, ...]:
-    """What the order's profile wants, as files; raises Park if the gate objects."""
-    built = build_results(_drawn(order))
-    # Against what was received, not against our own conversion of it.
-    received = order.source if order.original is None else order.original
-    for each in built:
-        check(each.dataset, received, order.profile)
-    return tuple(_finish(each) for each in built)
+    """What the order's profile wants, as files; raises Park if the gate objects to any of it."""
+    pictures: Pictures = {}
+    made = (_make(order, kind, pictures) for kind in wanted_kinds(order))
+    return tuple(each for each in made if each is not None)
 
 
-def share_out(orders: Orders, wanted: Mapping[str, Results]) -> tuple[tuple[Finished, Names], ...]:
-    """Make every order's results; of each object once, with the names of those who want it.
+def share_out(orders: Orders, wanted: Mapping[str, Results]) -> Shares:
+    """Make what the orders of one answer want: each object once, whoever wants it.
 
-    `wanted` is what each destination wants. Raises Park if the gate objects to any.
+    `wanted` is what each destination wants. Raises Park if the gate objects to a report or a
+    heatmap; another object that fails is left out of the answer instead.
     """
-    finished: dict[str, Finished] = {}
-    names: dict[str, list[str]] = {}
+    shares: dict[str, Share] = {}
+    left_out: dict[str, LeftOut] = {}
+    pictures: Pictures = {}
     for order in orders:
-        mine = [name for name, profile in wanted.items() if profile == order.profile]
-        for each in make_results(order):
-            finished.setdefault(each.sop_instance_uid, each)
-            names.setdefault(each.sop_instance_uid, []).extend(mine)
-    return tuple((each, tuple(names[uid])) for uid, each in finished.items())
+        mine = tuple(name for name, profile in wanted.items() if profile == order.profile)
+        for kind in wanted_kinds(order):
+            uid = instance_uid(order, kind)
+            if uid in shares:
+                shares[uid] = replace(shares[uid], names=shares[uid].names + mine)
+            elif uid not in left_out:
+                make = _try if kind in OPTIONAL else _make
+                made = make(order, kind, pictures)
+                if isinstance(made, LeftOut):
+                    left_out[uid] = made
+                elif made is not None:
+                    shares[uid] = Share(made, mine)
+    return Shares(tuple(shares.values()), tuple(left_out.values()))
+
+
+def _try(order: Order, kind: ResultKind, pictures: Pictures) -> Finished | LeftOut | None:
+    """Make an object that an answer can do without, or say why there is none.
+
+    Deciding place: whatever is wrong with it must not keep the report from leaving.
+    """
+    try:
+        return _make(order, kind, pictures)
+    except Park as verdict:
+        log.error("left_out", kind=kind.value, reason=str(verdict), alert=True)
+        return LeftOut(kind, str(verdict))
+    except Exception as error:
+        log.exception("left_out", kind=kind.value, alert=True)
+        return LeftOut(kind, type(error).__name__)
 
 
 def form_of(sop_instance_uid: str) -> str:
@@ -133,13 +179,28 @@ def form_of(sop_instance_uid: str) -> str:
     return hashlib.sha256(sop_instance_uid.encode()).hexdigest()[:12]
 
 
-def _drawn(order: Order) -> Order:
-    """Draw the pictures that the profile asks for."""
-    analysis, algorithm, wanted = order.analysis, order.algorithm, order.profile.heatmap
-    if analysis.outcome is Outcome.NOT_ANALYZED or algorithm is None or wanted == "none":
+def _make(order: Order, kind: ResultKind, pictures: Pictures) -> Finished | None:
+    """Build one object, look at it, encode it; None where there is nothing to show."""
+    built = build_one(_drawn(order, kind, pictures), kind)
+    if built is None:
+        return None
+    # Against what was received, not against our own conversion of it.
+    received = order.source if order.original is None else order.original
+    check(built.dataset, received, order.profile)
+    return _finish(built)
+
+
+def _drawn(order: Order, kind: ResultKind, pictures: Pictures) -> Order:
+    """Put the picture that the object shows into the order; of one answer each is drawn once."""
+    draw = {ResultKind.HEATMAP: draw_overlay, ResultKind.PLAIN: draw_plain}.get(kind)
+    if draw is None or order.algorithm is None:
         return order
-    plain = draw_plain(analysis, algorithm) if wanted == "plain_and_overlay" else None
-    return replace(order, heatmap=draw_overlay(analysis, algorithm), plain=plain)
+    if kind not in pictures:
+        pictures[kind] = draw(order.analysis, order.algorithm)
+    picture = pictures[kind]
+    if kind is ResultKind.HEATMAP:
+        return replace(order, heatmap=picture)
+    return replace(order, plain=picture)
 
 
 def _finish(built: Built) -> Finished:

@@ -28,7 +28,7 @@ from covidnet_node.service.delivering import Deliverer, wake_all
 from covidnet_node.service.http import Health, HttpDoor, build_app
 from covidnet_node.service.notify import notify, watchdog_interval
 from covidnet_node.service.schedule import build_schedule
-from covidnet_node.service.workers import Supervisor
+from covidnet_node.service.workers import WORKER, Supervisor
 
 log = structlog.get_logger()
 
@@ -60,8 +60,11 @@ class Running:
         return True
 
 
-def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT; raises BadConfig or RetryLater when it cannot start."""
+def serve(config: Config, worker: str = WORKER) -> None:
+    """Run until SIGTERM or SIGINT; raises BadConfig or RetryLater when it cannot start.
+
+    `worker` is the module that worker processes run.
+    """
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -69,7 +72,7 @@ def serve(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    with running(config) as node:
+    with running(config, worker) as node:
         notify("READY=1")
         watch(node, stop)
         notify("STOPPING=1")
@@ -92,7 +95,7 @@ def watch(node: Running, stop: threading.Event) -> None:
 
 
 @contextmanager
-def running(config: Config) -> Iterator[Running]:
+def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
     """A started node; stopped in order when the block is left. Raises BadConfig."""
     weights = load_manifest(weights_folder(config.analyze.weights))
     log.info(
@@ -108,7 +111,7 @@ def running(config: Config) -> Iterator[Running]:
         recover(config, journal)
 
         deliverers = tuple(Deliverer(config, each, journal) for each in config.destination)
-        supervisor = Supervisor(config, journal, wake_all(deliverers))
+        supervisor = Supervisor(config, journal, wake_all(deliverers), worker)
         receiver = Receiver(config, journal, spool, admitted=supervisor.wake)
 
         receiver.start()

@@ -33,6 +33,8 @@ TROUBLE_S = 5.0
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=60)
 """Between false starts."""
+WORKER = "covidnet_node.service.analyzing"
+"""The module that a worker process runs."""
 STEADY_S = 60.0
 """A worker that lived this long was no false start."""
 
@@ -66,7 +68,7 @@ class Worker:
     """One worker process and the thread that listens to it."""
 
     def __init__(
-        self, config: Config, owner: str, device: str, answered: Callable[[], None]
+        self, config: Config, owner: str, device: str, answered: Callable[[], None], module: str
     ) -> None:
         self.owner = owner
         self._answered = answered
@@ -74,7 +76,7 @@ class Worker:
         self.pulse = Pulse()
         self.started = monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-m", "covidnet_node.service.analyzing", owner, device],
+            [sys.executable, "-m", module, owner, device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -135,8 +137,15 @@ class Worker:
 class Supervisor(threading.Thread):
     """Starts the workers, restarts the dead, kills the hung, returns their cases."""
 
-    def __init__(self, config: Config, journal: Journal, answered: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        answered: Callable[[], None],
+        worker: str = WORKER,
+    ) -> None:
         super().__init__(name="supervisor", daemon=True)
+        self._module = worker
         self._config = config
         self._journal = journal
         self._answered = answered
@@ -221,7 +230,7 @@ class Supervisor(threading.Thread):
     def _start(self, slot: int, device: str) -> None:
         # The start is part of the owner's name: a lease of an earlier life is not this one's.
         owner = f"{self._config.node.name}/{slot}/{_now():%Y%m%dT%H%M%S%f}"
-        worker = Worker(self._config, owner, device, self._answered)
+        worker = Worker(self._config, owner, device, self._answered, self._module)
         with self._lock:
             self._workers[slot] = worker
         log.info("worker_started", owner=owner, device=device, pid=worker.process.pid)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 import covidnet_node
-from covidnet_node.analyze import analyze, look_at_picture, not_analyzed
+from covidnet_node.analyze import analyze
 from covidnet_node.case import Analysis, Outcome
 from covidnet_node.errors import NotAnalyzed
 from covidnet_node.explain.gradcam import energy_in_lungs
@@ -26,6 +26,7 @@ from covidnet_node.imaging.prepare import (
     resize,
     segmenter_input,
 )
+from covidnet_node.look import look_at_picture, not_analyzed
 from covidnet_node.models.classify import vector
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD
 from covidnet_node.models.networks import Networks
@@ -169,7 +170,7 @@ def program_digest() -> str:
     """SHA-256 of the source files that shape an answer or a measure."""
     package = Path(covidnet_node.__file__).parent
     here = Path(__file__).parent
-    files = [package / "analyze.py", *(here / name for name in _MEASURES)]
+    files = [package / "analyze.py", package / "look.py", *(here / name for name in _MEASURES)]
     files += [file for room in _ROOMS for file in (package / room).glob("*.py")]
     parts = [f"{file.name}:{_sha256(file)}" for file in sorted(files)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
