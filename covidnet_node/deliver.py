@@ -5,28 +5,20 @@ says in words: an error comment may hold a patient's name.
 """
 
 import hashlib
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from time import monotonic
 
-import structlog
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, evt
-from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT
+from pynetdicom import _config, build_context
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
+from covidnet_node.associate import Call, Target
 from covidnet_node.case import Result
-from covidnet_node.config import Destination
-from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
-
-log = structlog.get_logger()
 
 # Files are sent as they lie, in the syntax they are in, never decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -47,9 +39,6 @@ MOST_CONTEXTS = 128
 SLOWEST_LINE = 128 * 1024
 """Bytes per second below which a line counts as hung."""
 
-SMALLEST_PDU = 64
-"""Bytes; a peer that announces less (and not 0, no limit) cannot take a command."""
-
 
 class Fate(StrEnum):
     """What became of one result."""
@@ -57,21 +46,6 @@ class Fate(StrEnum):
     STORED = "stored"
     FAILED = "failed"
     NOT_TRIED = "not_tried"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A peer to call, and how long to wait for it."""
-
-    ae_title: str
-    host: str
-    port: int
-    connect_timeout_s: float
-    """For the TCP connection, and again for the answer to the association request."""
-    response_timeout_s: float
-    """For an answer, on top of the time the bytes take at `SLOWEST_LINE`."""
-    max_pdu: int = 16_384
-    """Largest PDU we announce to take, bytes; what we send is cut to the peer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +72,6 @@ class Sent:
     def tried(self) -> bool:
         """Whether this result itself was put to the peer; if not, the peer was out of reach."""
         return self.fate is not Fate.NOT_TRIED
-
-
-def target_of(destination: Destination, *, sender_ae: str, peer: str) -> Target:
-    """Say whom to call; sender and peer matter only where results go back to the sender."""
-    own = destination.back_to_sender
-    return Target(
-        ae_title=sender_ae if own else destination.ae_title or "",
-        host=peer if own else destination.host or "",
-        port=destination.port or 0,
-        connect_timeout_s=destination.connect_timeout_s,
-        response_timeout_s=destination.response_timeout_s,
-    )
 
 
 def send(target: Target, results: Sequence[Result], calling_ae: str) -> Iterator[Sent]:
@@ -147,43 +109,8 @@ def echo(target: Target, calling_ae: str) -> str | None:
         line.close()
 
 
-class _Line:
-    """One association, and what the peer said about it, which pynetdicom itself only logs."""
-
-    def __init__(self, target: Target) -> None:
-        self.refused_for_good = False
-        self._target = target
-        self._association: Association | None = None
-        self._wire: socket.socket | None = None
-        self._connected = False
-        self._said: object = None
-        self._ended = "the association is closed"
-
-    def open(self, calling_ae: str, contexts: list[PresentationContext]) -> str | None:
-        """Associate: None, or why not. A peer that rejects every context counts as open."""
-        started = monotonic()
-        try:
-            association = self._request(calling_ae, contexts)
-        except OSError as error:
-            return f"no connection to {self._where}: {error.strerror or error}"
-        except ValueError as error:
-            self.refused_for_good = True
-            return f"cannot call {self._where}: {error}"
-        for context in association.rejected_contexts:
-            log.warning(
-                "context rejected",
-                peer=self._target.ae_title,
-                abstract_syntax=UID(context.abstract_syntax or "").name,
-                why=context.status,
-            )
-        if not association.is_established and not association.rejected_contexts:
-            return self._refusal(monotonic() - started)
-        largest = association.acceptor.maximum_length or 0
-        if 0 < largest < SMALLEST_PDU:
-            association.abort()
-            return f"{self._where} takes only {largest} bytes a PDU"
-        self._association = association
-        return None
+class _Line(Call):
+    """An association that carries results."""
 
     def store(self, result: Result, message_id: int) -> Sent:
         """C-STORE of one result, if the file is sound and the peer took its context."""
@@ -193,123 +120,44 @@ class _Line:
         if refusal is not None:
             not_taken = damage is None
             return Sent(uid, Fate.FAILED, None, refusal, permanent=True, not_taken=not_taken)
-        association = self._association
+        association = self.association
         if association is None or not association.is_established:
-            return Sent(uid, Fate.NOT_TRIED, None, self._ended)
+            return Sent(uid, Fate.NOT_TRIED, None, self.ended)
         try:
             on_the_wire_s = result.path.stat().st_size / SLOWEST_LINE
-            patience = self._target.response_timeout_s + on_the_wire_s
+            patience = self.target.response_timeout_s + on_the_wire_s
             association.dimse_timeout = patience
             answer = association.send_c_store(result.path, message_id)
         except (OSError, RuntimeError, ValueError) as error:
             association.abort()
-            self._ended = f"sending broke off: {type(error).__name__}"
-            return Sent(uid, Fate.FAILED, None, self._ended)
+            self.ended = f"sending broke off: {type(error).__name__}"
+            return Sent(uid, Fate.FAILED, None, self.ended)
         if "Status" not in answer:
-            self._ended = self._silence(association, patience)
-            return Sent(uid, Fate.FAILED, None, self._ended)
+            self.ended = self.silence(association, patience)
+            return Sent(uid, Fate.FAILED, None, self.ended)
         return judged(uid, int(answer.Status))
 
     def echo(self) -> str | None:
         """C-ECHO: None, or why there was no good answer."""
-        association = self._association
+        association = self.association
         if association is None or not association.is_established:
-            return f"{self._where} does not accept C-ECHO"
+            return f"{self.where} does not accept C-ECHO"
         answer = association.send_c_echo()
         if "Status" not in answer:
-            return self._silence(association, self._target.response_timeout_s)
+            return self.silence(association, self.target.response_timeout_s)
         status = int(answer.Status)
-        return None if status == 0 else f"{self._where} answered C-ECHO with {_words(status)}"
-
-    def close(self) -> None:
-        """Release the association if it still stands."""
-        if self._association is not None and self._association.is_established:
-            self._association.release()
-
-    @property
-    def _where(self) -> str:
-        return f"{self._target.ae_title} at {self._target.host}:{self._target.port}"
-
-    def _request(self, calling_ae: str, contexts: list[PresentationContext]) -> Association:
-        # Of a sender anything may be known, or nothing; pynetdicom takes "" for this host.
-        if not self._target.host:
-            raise ValueError("its address is not known")
-        if not 1 <= len(self._target.ae_title.strip()) <= 16:
-            raise ValueError("an AE title has 1 to 16 characters")
-        ae = AE(calling_ae)
-        ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
-        ae.implementation_version_name = IMPLEMENTATION_NAME
-        ae.connection_timeout = self._target.connect_timeout_s
-        ae.acse_timeout = self._target.connect_timeout_s
-        ae.dimse_timeout = self._target.response_timeout_s
-        # The caller may take its time between two results; every wait has its own limit.
-        ae.network_timeout = None
-        return ae.associate(
-            self._target.host,
-            self._target.port,
-            contexts,
-            self._target.ae_title,
-            self._target.max_pdu,
-            evt_handlers=[
-                (evt.EVT_ACSE_SENT, self._on_request),
-                (evt.EVT_CONN_OPEN, self._on_open),
-                (evt.EVT_ACSE_RECV, self._on_acse),
-            ],
-        )
-
-    def _on_request(self, event: evt.Event) -> None:
-        wire = event.assoc.dul.socket
-        if self._wire is None and wire is not None:
-            self._wire = wire.socket
-
-    def _on_open(self, _: evt.Event) -> None:
-        self._connected = True
-        if self._wire is not None:
-            # pynetdicom waits forever for a peer that does not read, and in abort() as well.
-            self._wire.settimeout(self._target.response_timeout_s)
-            # Command and data set are two writes; Nagle would hold back the second for 40 ms.
-            self._wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def _on_acse(self, event: evt.Event) -> None:
-        self._said = event.primitive  # type: ignore[attr-defined] # of this kind of event
-
-    def _refusal(self, waited_s: float) -> str:
-        """Why there is no association."""
-        patience = self._target.connect_timeout_s
-        if not self._connected:
-            if self._wire is not None:
-                self._wire.close()  # pynetdicom forgets a socket that never connected
-            slow = waited_s >= patience
-            why = f"nothing within {patience:g} s" if slow else "refused, or no way there"
-            return f"no connection to {self._where}: {why}"
-        if isinstance(self._said, A_ASSOCIATE):
-            said = self._said
-            self.refused_for_good = said.result == 1
-            return f"{self._where} rejected the association: {said.result_str}, {said.reason_str}"
-        if isinstance(self._said, A_ABORT | A_P_ABORT):
-            return f"{self._where} broke off the association request"
-        return f"{self._where} did not answer the association request within {patience:g} s"
+        return None if status == 0 else f"{self.where} answered C-ECHO with {_words(status)}"
 
     def _unfit(self, result: Result) -> str | None:
         """Why the peer cannot be sent this kind of object."""
-        association = self._association
+        association = self.association
         wanted = (result.sop_class_uid, result.transfer_syntax_uid)
         if association is None or wanted in map(_pair, association.accepted_contexts):
             return None
         rejected = {_pair(each): each.status for each in association.rejected_contexts}
         sop_class, syntax = (UID(each).name for each in wanted)
         why = rejected.get(wanted, "not proposed")
-        return f"{self._where} does not take {sop_class} in {syntax}: {why}"
-
-    def _silence(self, association: Association, patience: float) -> str:
-        """Why a request had no answer."""
-        # What the peer said arrives in the association's own thread, which ends with it.
-        association.join(self._target.response_timeout_s)
-        if isinstance(self._said, A_ABORT):
-            return f"{self._where} aborted the association"
-        if isinstance(self._said, A_P_ABORT):
-            return f"the connection to {self._where} was lost"
-        return f"no valid answer from {self._where} within {patience:.3g} s"
+        return f"{self.where} does not take {sop_class} in {syntax}: {why}"
 
 
 def _contexts(results: Iterable[Result]) -> list[PresentationContext]:

@@ -16,7 +16,8 @@ from uuid import uuid4
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from covidnet_node.deliver import Target, echo
+from covidnet_node.associate import Target
+from covidnet_node.deliver import echo
 from tests.node import free_port, wait_until
 
 DICOM_WEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

@@ -14,9 +14,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
+from covidnet_node.associate import Target, target_of
 from covidnet_node.case import Result, ResultKind
 from covidnet_node.config import Destination
-from covidnet_node.deliver import Fate, Sent, Target, echo, send, target_of
+from covidnet_node.deliver import Fate, Sent, echo, send
 from tests.fake_pacs import Act, FakePacs
 
 SR = str(uid.Comprehensive3DSRStorage)

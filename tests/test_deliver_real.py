@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydicom import uid
 
+from covidnet_node.associate import Target
 from covidnet_node.case import Result
-from covidnet_node.deliver import Fate, Target, echo, send
+from covidnet_node.deliver import Fate, echo, send
 from covidnet_node.reports.results import build_results, encode
 from tests.orders import order
 from tests.real_pacs import Orthanc, Storescp

@@ -13,9 +13,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 from requests import Session
 
 from covidnet_node import deliver
+from covidnet_node.associate import Target
 from covidnet_node.case import Result
 from covidnet_node.conformance.example import build_examples
-from covidnet_node.deliver import Fate, Target
+from covidnet_node.deliver import Fate
 from covidnet_node.deliver_web import WebTarget, echo, send
 from tests.real_pacs import WebOrthanc
 from tests.test_deliver_real import data_set_bytes, results

@@ -8,10 +8,11 @@ from pydantic import BaseModel
 from pydicom.uid import UID
 
 from covidnet_node.admit import RESULT_CLASSES
+from covidnet_node.associate import Target
 from covidnet_node.case import Reason
 from covidnet_node.config import Config, Deliver, Destination, Receive, Results
 from covidnet_node.conformance.example import Example
-from covidnet_node.deliver import MOST_CONTEXTS, SLOWEST_LINE, Target, judged
+from covidnet_node.deliver import MOST_CONTEXTS, SLOWEST_LINE, judged
 from covidnet_node.deliver_web import BODY_DECIDES, DUPLICATE, FOR_GOOD, WHOLE_PEER
 from covidnet_node.receive.contexts import UNCOMPRESSED, VERIFICATION, supported_contexts
 from covidnet_node.receive.inbox import MAX_WAITING

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from covidnet_node import deliver, deliver_web
+from covidnet_node.associate import target_of
 from covidnet_node.case import Result
 from covidnet_node.config import Destination
 from covidnet_node.deliver import Sent
@@ -34,7 +35,7 @@ def door_to(destination: Destination, node_ae: str, *, sender_ae: str = "", peer
             send=partial(deliver_web.send, web),
             echo=partial(deliver_web.echo, web),
         )
-    target = deliver.target_of(destination, sender_ae=sender_ae, peer=peer)
+    target = target_of(destination, sender_ae=sender_ae, peer=peer)
     calling_ae = destination.calling_ae or node_ae
     return Door(
         where=f"{target.ae_title} at {target.host}:{target.port}",
