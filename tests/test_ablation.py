@@ -17,10 +17,9 @@ from covidnet_node.training.classifier import was_self_supervised
 from covidnet_node.training.dataset import Split, for_classes
 from covidnet_node.training.evaluation import ablation_card
 from covidnet_node.training.evaluation.ablation_card import ABLATION, lines, measure_ablation
-from covidnet_node.training.recipe import SHIPPED
 from covidnet_node.training.scores import Score, read_scores
 from covidnet_node.training.selfsupervise import selfsupervise_member
-from tests.tiny_medicine import draw_folder, tiny_recipe
+from tests.tiny_medicine import draw_folder, tiny_recipe, tiny_recipe_file
 
 ORDER = AblationOrder(
     member="B",
@@ -82,9 +81,10 @@ def test_validation_films_are_asked_and_no_others(data, measured):
 
 
 def test_finished_arms_are_not_trained_again(data, runs):
-    (runs / "crops.npz").write_bytes(b"not read any more")
+    before = sorted((file, file.stat().st_mtime_ns) for file in runs.rglob("*.pt"))
     again = measure_ablation(data, runs, ORDER, tiny_recipe())
     assert again.films == 6
+    assert sorted((file, file.stat().st_mtime_ns) for file in runs.rglob("*.pt")) == before
 
 
 def test_a_stopped_arm_goes_on(data, runs):
@@ -135,8 +135,7 @@ def test_the_card_tells_what_was_compared(measured):
 
 def test_the_command_writes_card_and_json(data, runs, tmp_path):
     """Both arms are finished: only their figures are made."""
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(SHIPPED.read_text().replace("side = 160", "side = 64"))
+    recipe = tiny_recipe_file(tmp_path / "recipe.toml")
     card, file = tmp_path / "CARD.md", tmp_path / "ablation.json"
     card.write_text(f"mine\n{ABLATION.start}\n{ABLATION.end}\nmine\n")
     words = ["train", "ablation", "--data", str(data.path), "--runs", str(runs)]

@@ -20,9 +20,9 @@ from covidnet_node.training.evaluation.card import check_card, write_block
 from covidnet_node.training.evaluation.leave_out_card import LEAVE_OUT, lines
 from covidnet_node.training.evaluation.leave_out_figures import as_json, measure_left_out, scope
 from covidnet_node.training.leave_out import LeaveOutOrder, leave_out, remaining, to_be_scored
-from covidnet_node.training.recipe import SHIPPED, load_recipe
+from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.scores import Score
-from tests.tiny_medicine import draw_folder, tiny_recipe
+from tests.tiny_medicine import draw_folder, tiny_recipe, tiny_recipe_file
 
 ORDER = LeaveOutOrder(
     member="B",
@@ -197,7 +197,6 @@ def test_a_run_without_a_class_works_and_says_so(measured):
 
 def test_a_finished_group_is_not_trained_again(data, runs):
     before = curves(runs)
-    (runs / "crops.npz").write_bytes(b"not read any more")
     again = measure_left_out(data, runs, ORDER, tiny_recipe())
     assert curves(runs) == before
     assert [run.group for run in again.runs] == list(DONE)
@@ -220,10 +219,14 @@ def test_another_trial_in_the_same_folder_is_refused(data, runs):
         (replace(ORDER, member="A"), tiny_recipe()),
         (replace(ORDER, self_supervised=True), tiny_recipe()),
         (ORDER, replace(tiny_recipe(), seed=2)),
+        (ORDER, replace(tiny_recipe(), pretrain=replace(tiny_recipe().pretrain, epochs=2))),
     ):
         with pytest.raises(BadConfig, match="begun with another"):
             leave_out(data, runs, order, recipe)
-    (runs / "leave-out" / "nih" / "trial.json").write_text("{")
+    (runs / "crops.npz").write_bytes(b"cut anew")
+    with pytest.raises(BadConfig, match="begun with another"):
+        leave_out(data, runs, ORDER, tiny_recipe())
+    (runs / "leave-out" / "collections" / "trial.json").write_text("{")
     with pytest.raises(BadConfig, match="cannot be read"):
         leave_out(data, runs, ORDER, tiny_recipe())
 
@@ -329,10 +332,7 @@ def test_only_the_block_of_a_card_is_rewritten(measured, tmp_path):
 
 def test_the_command_writes_card_and_json(data, runs, tmp_path):
     """The groups are finished: only their figures are made."""
-    recipe = tmp_path / "recipe.toml"
-    shipped = SHIPPED.read_text()
-    assert shipped.count("side = 160") == 1
-    recipe.write_text(shipped.replace("side = 160", "side = 64"))
+    recipe = tiny_recipe_file(tmp_path / "recipe.toml")
     card, file = tmp_path / "CARD.md", tmp_path / "new" / "leave-out.json"
     words = ["train", "leave-out", "--data", str(data.path), "--runs", str(runs)]
     words += ["--recipe", str(recipe), "--card", str(card), "--json", str(file)]

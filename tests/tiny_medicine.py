@@ -1,6 +1,7 @@
 """A medicine small enough for tests: drawn films, one-step training, networks with known views."""
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from covidnet_node.phantom.film import draw_phantom
 from covidnet_node.training import stages
 from covidnet_node.training.dataset import open_folder
 from covidnet_node.training.export import export_weights
-from covidnet_node.training.recipe import Label, load_recipe
+from covidnet_node.training.recipe import SHIPPED, Label, load_recipe
 
 COLUMNS = (
     "id source patient_id label view split has_mask mask_style".split()  # noqa: SIM905 - as a row
@@ -77,6 +78,15 @@ def tiny_recipe():
             least_trust=0.0,
         ),
     )
+
+
+def tiny_recipe_file(path: Path) -> Path:
+    """The shipped recipe.toml with the crops and stages of tiny_recipe, for command lines."""
+    shipped = SHIPPED.read_text(encoding="utf-8")
+    assert shipped.count("side = 160") == 1
+    tiny = re.sub(r"(?m)^batch = \d+", "batch = 4", shipped.replace("side = 160", "side = 64"))
+    path.write_text(re.sub(r"(?m)^epochs = \d+", "epochs = 1", tiny), encoding="utf-8")
+    return path
 
 
 def train_everything(data, runs, recipe):

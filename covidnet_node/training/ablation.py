@@ -59,7 +59,8 @@ def ablate(data: Folder, runs: Path, order: AblationOrder, recipe: Recipe) -> tu
     """
     taught = runs / f"selfsupervise-{order.member}"
     first, second = (
-        setup_of(data, order.member, recipe, (), self_supervised=given) for given in (True, False)
+        setup_of(data, runs, order.member, recipe, (), self_supervised=given)
+        for given in (True, False)
     )
     open_trial(runs, runs / FOLDER / "with", first)
     link(taught, runs / FOLDER / "with", "run `covidnet-node train selfsupervise` first")

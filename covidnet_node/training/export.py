@@ -6,11 +6,13 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,10 +20,13 @@ from covidnet_node.intended_use import CLASSES
 from covidnet_node.models.classify import member_outputs
 from covidnet_node.models.manifest import FILE, FORMAT, Manifest, Metric, load_manifest
 from covidnet_node.models.nets import Classifier
+from covidnet_node.models.networks import Networks
 from covidnet_node.training.calibrate import Calibration, distance_tensors, load_calibration
 from covidnet_node.training.classifier import load_member, was_self_supervised
 from covidnet_node.training.crops import load_crops, prepared
-from covidnet_node.training.dataset import Folder
+from covidnet_node.training.dataset import Folder, Split
+from covidnet_node.training.evaluation.evaluation import Order, evaluate
+from covidnet_node.training.evaluation.goals import Goal
 from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.view import load_view
 
@@ -72,6 +77,29 @@ def export_weights(
     text = _manifest(data, recipe, calibration, files, metrics)
     (folder / FILE).write_text(text, encoding="utf-8")
     return load_manifest(folder)
+
+
+def figures_of(data: Folder, networks: Networks, recipe: Recipe) -> tuple[Metric, ...]:
+    """The goals of `covidnet-node evaluate` on the test split, for the manifest.
+
+    Empty for a folder without test films.
+    """
+    if not any(film.split is Split.TEST for film in data.films):
+        return ()
+    split = Split.TEST.value
+    order = Order(data.path, split, None, "covidnet-node train export", datetime.now(UTC))
+    found = evaluate(order, networks, None, Console(stderr=True), recipe.threads).evaluation
+    told = f"{found.about.films} films of split {split}"
+    return tuple(metric for goal in found.goals for metric in _metric(goal, told))
+
+
+def _metric(goal: Goal, told: str) -> tuple[Metric, ...]:
+    """Nothing where these films cannot tell."""
+    value = goal.measured.value
+    if value is None:
+        return ()
+    words = f"{goal.measured.words()}; goal: {goal.aim}; {told}, 95 % interval by patient"
+    return (Metric(goal.what, round(value, 4), words),)
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, object]:

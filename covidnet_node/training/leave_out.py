@@ -111,7 +111,7 @@ def leave_out(
     for group in present:
         folder = runs / FOLDER / group.name
         setup = setup_of(
-            data, order.member, recipe, group.holds, self_supervised=order.self_supervised
+            data, runs, order.member, recipe, group.holds, self_supervised=order.self_supervised
         )
         open_trial(runs, folder, setup)
         if not (folder / SCORES).exists():

@@ -16,9 +16,8 @@ from covidnet_node.training.crops import cut_crops
 from covidnet_node.training.dataset import open_folder
 from covidnet_node.training.evaluation.ablation_card import Ablation, measure_ablation
 from covidnet_node.training.evaluation.leave_out_figures import LeaveOut, measure_left_out
-from covidnet_node.training.export import export_weights
+from covidnet_node.training.export import export_weights, figures_of
 from covidnet_node.training.leave_out import LeaveOutOrder
-from covidnet_node.training.measure import measure
 from covidnet_node.training.probing.probes import Order, Probes, run_probes
 from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.segmenter import train_segmenter
@@ -66,7 +65,7 @@ def export(data: Path, runs: Path, weights: Path, recipe: Recipe) -> Manifest:
     """Write the weights folder, measure it as the node would run it, and write the figures in."""
     folder = open_folder(data)
     manifest = export_weights(folder, runs, weights, recipe)
-    figures = measure(folder, load_networks(manifest, weights, "cpu"))
+    figures = figures_of(folder, load_networks(manifest, weights, "cpu"), recipe)
     return export_weights(folder, runs, weights, recipe, figures)
 
 

@@ -5,9 +5,10 @@ it was begun as.
 """
 
 import csv
+import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +20,7 @@ from covidnet_node.training.dataset import Folder
 from covidnet_node.training.recipe import Recipe
 
 FILE = "trial.json"
+NO_CROPS = "run `covidnet-node train segmenter` first"
 PRETRAIN_SHARE = 0.2
 """Of a trial's minutes; fine-tuning has the rest."""
 
@@ -36,6 +38,10 @@ class Setup:
     left_out: tuple[str, ...]
     """`source` or `source:label`; empty if every source is learned from."""
     self_supervised: bool
+    crops_sha256: str
+    """Of the runs folder's lung crops."""
+    stages_sha256: str
+    """Of the recipe's numbers for self-supervision, pretraining and fine-tuning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +54,16 @@ class Effort:
 
 
 def setup_of(
-    data: Folder, name: str, recipe: Recipe, left_out: tuple[str, ...], *, self_supervised: bool
+    data: Folder,
+    runs: Path,
+    name: str,
+    recipe: Recipe,
+    left_out: tuple[str, ...],
+    *,
+    self_supervised: bool,
 ) -> Setup:
-    """The setup that a recipe means; raises BadConfig for an unknown member."""
+    """The setup that a recipe means; raises BadConfig for an unknown member, or without crops."""
+    stages = (recipe.selfsupervise, recipe.pretrain, recipe.classifier, recipe.crop)
     return Setup(
         member=name,
         architecture=recipe.member(name).architecture,
@@ -59,13 +72,15 @@ def setup_of(
         data_sha256=data.sha256,
         left_out=left_out,
         self_supervised=self_supervised,
+        crops_sha256=_sha256(runs / crops.FILE),
+        stages_sha256=hashlib.sha256(repr([astuple(each) for each in stages]).encode()).hexdigest(),
     )
 
 
 def open_trial(runs: Path, folder: Path, setup: Setup) -> None:
     """Make the trial's folder, or check that the one there is the same trial; raises BadConfig."""
     folder.mkdir(parents=True, exist_ok=True)
-    link(runs / crops.FILE, folder, "run `covidnet-node train segmenter` first")
+    link(runs / crops.FILE, folder, NO_CROPS)
     file, adapter = folder / FILE, TypeAdapter(Setup)
     if not file.exists():
         file.write_bytes(adapter.dump_json(setup, indent=1))
@@ -108,6 +123,14 @@ def link(there: Path, folder: Path, remedy: str) -> None:
     if not here.exists():
         here.unlink(missing_ok=True)
         here.symlink_to(os.path.relpath(there, folder))
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise BadConfig(str(file), "runs", f"cannot be read: {NO_CROPS}") from error
 
 
 def _efforts(folder: Path, name: str) -> Iterator[Effort]:

@@ -91,7 +91,7 @@ def measure_left_out(data: Folder, runs: Path, order: LeaveOutOrder, recipe: Rec
         at=order.at,
         command=order.command,
         minutes=order.minutes,
-        setup=setup_of(data, order.member, recipe, (), self_supervised=order.self_supervised),
+        setup=setup_of(data, runs, order.member, recipe, (), self_supervised=order.self_supervised),
         outlined=tuple(
             sorted(
                 {film.source for film in data.films if film.has_mask and film.split is Split.TRAIN}
