@@ -5,34 +5,39 @@ library's exception out: what cannot be read is `NotAnalyzed`. A decoder that cr
 worker process with it, which the service survives.
 """
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
-import gdcm
 import numpy as np
-from numpy.typing import NDArray
-from pydicom import Dataset, FileDataset, dcmread, uid
+from pydicom import Dataset, FileDataset, uid
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import get_frame
-from pydicom.filereader import read_dataset
+from pydicom.filereader import data_element_offset_to_value
+from pydicom.fileutil import read_undefined_length_value
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
+from pydicom.tag import BaseTag, SequenceDelimiterTag
 
+from covidnet_node.bounded_reading import read_elements
 from covidnet_node.case import Reason
 from covidnet_node.errors import NotAnalyzed, RetryLater
-from covidnet_node.imaging.codestream import frame_header, is_complete
+from covidnet_node.imaging.compressed import (
+    OPTIONS,
+    PLUGINS,
+    Stored,
+    decompress,
+    silent_libraries,
+    undecodable,
+)
 from covidnet_node.imaging.header import BROKEN_HEADER, integer, quiet, text
 
-Stored = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
-
-MAXIMUM_SAMPLES = 100_000_000
-"""Rows x columns x samples; the largest radiographs have a fifth of it."""
+MAXIMUM_SAMPLES = 50_000_000
+"""Rows x columns x samples; the largest radiographs have half of it."""
 MAXIMUM_BYTES = 4 * MAXIMUM_SAMPLES
 """Of encoded pixel data, and of a deflated data set once inflated."""
 
@@ -47,33 +52,16 @@ DECODING_FAILURES = (
 """What pydicom and its plugins raise on pixels they cannot decode: pydicom wraps its plugins'
 exceptions in RuntimeError, gdcm's wrapper adds SystemError. A new plugin's own types go here."""
 
-STANDARD_ERROR = 2
+_DEFER = 64 * 1024
+"""Values above this stay on disk. None is wanted but the pixels and lookup tables."""
+_TABLES = frozenset({0x00283000, 0x00283010, *range(0x00281201, 0x00281205)})
+"""Modality LUT and VOI LUT Sequence, and palettes (2 x 65536 bytes each)."""
+_LONGEST_TABLE = 1024 * 1024
+_PIECE = 1024 * 1024
+_UNDEFINED = 0xFFFFFFFF
+_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Float, Double Float and plain Pixel Data."""
 
-_DEFER = 256 * 1024
-"""Values above this stay on disk: larger than any LUT (2 x 65536 bytes), smaller than pixels."""
-
-_PLUGINS = {
-    # Named, so that what is installed beside the node cannot change a pixel.
-    uid.JPEGBaseline8Bit: "pillow",
-    uid.JPEGExtended12Bit: "pillow",
-    uid.JPEGLossless: "gdcm",
-    uid.JPEGLosslessSV1: "gdcm",
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pillow",
-    uid.JPEG2000: "pillow",
-    uid.RLELossless: "pydicom",
-}
-_PROCESSES = {
-    # Coding processes by their SOF marker; gdcm aborts the whole process on others.
-    uid.JPEGExtended12Bit: {0xC0, 0xC1},
-    uid.JPEGLossless: {0xC3},
-    uid.JPEGLosslessSV1: {0xC3},
-    uid.JPEGLSLossless: {0xF7},
-    uid.JPEGLSNearLossless: {0xF7},
-}
-_OPTIONS: dict[str, Any] = {"correct_unused_bits": False, "allow_excess_frames": False}
-"""pydicom's own correction does not know High Bit; see `_align`."""
 _NATIVE = frozenset(
     {
         uid.ImplicitVRLittleEndian,
@@ -102,7 +90,7 @@ def read_source(path: Path) -> Dataset:
             dataset = _read(path)
             _name_the_syntax(dataset)
     except DECODING_FAILURES as error:
-        raise _undecodable(f"not readable as DICOM ({type(error).__name__})") from error
+        raise undecodable(f"not readable as DICOM ({type(error).__name__})") from error
     return dataset
 
 
@@ -119,7 +107,7 @@ def decode(dataset: Dataset) -> Stored:
         with _own_troubles(), quiet():
             return _decode(dataset)
     except DECODING_FAILURES as error:
-        raise _undecodable(f"the pixel data cannot be decoded ({type(error).__name__})") from error
+        raise undecodable(f"the pixel data cannot be decoded ({type(error).__name__})") from error
 
 
 @contextmanager
@@ -135,39 +123,92 @@ def _own_troubles() -> Iterator[None]:
         raise RetryLater(Reason.CANNOT_READ, error.strerror or "") from error
 
 
-@contextmanager
-def _silent_libraries() -> Iterator[None]:
-    """Keep what C libraries write to standard error out of the log, whose every line is JSON.
-
-    libjpeg inside gdcm prints its warnings there and offers no other way to stop it.
-    """
-    try:
-        kept = os.dup(STANDARD_ERROR)
-    except OSError:  # it is closed: nothing can be written to it
-        yield
-        return
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), STANDARD_ERROR)
-        yield
-    finally:
-        os.dup2(kept, STANDARD_ERROR)
-        os.close(kept)
-
-
 def _read(path: Path) -> Dataset:
     with path.open("rb") as file:
         start = file.read(132)
-        has_preamble = start[128:] == b"DICM"
-        if not has_preamble and not _looks_like_a_data_set(start):
-            raise _undecodable("neither a DICOM file nor a bare data set")
-        file.seek(132 if has_preamble else 0)
-        meta = FileMetaDataset(
-            read_dataset(file, False, True, stop_when=lambda tag, _vr, _size: tag >> 16 != 2)  # noqa: FBT003 - pydicom's own order: implicit, little endian
+        preamble = start[:128] if start[128:] == b"DICM" else None
+        if preamble is None and not _looks_like_a_data_set(start):
+            raise undecodable("neither a DICOM file nor a bare data set")
+        file.seek(132 if preamble is not None else 0)
+        meta = _file_meta(file)
+        syntax = meta.get("TransferSyntaxUID")
+        deflated = syntax == uid.DeflatedExplicitVRLittleEndian
+        source = _inflate(file) if deflated else file
+        implicit, little = _encoding(source, syntax)
+        pixels = _Pixels()
+        body = read_elements(
+            source, implicit=implicit, little=little, stop=pixels.at, defer_size=_DEFER
         )
-        if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
-            return _inflate(file, meta, start[:128] if has_preamble else None)
-    return dcmread(path, defer_size=_DEFER, force=not has_preamble)
+        if (found := pixels.element(source.tell(), little=little)) is not None:
+            body[found.tag] = found
+    implicit, little = (bool(each) for each in body.original_encoding)
+    origin = source if deflated else str(path)
+    whole = FileDataset(origin, body, preamble, meta, implicit, little)
+    whole.set_original_encoding(implicit, little, body.original_character_set)
+    _leave_out_long_values(whole)
+    return whole
+
+
+class _Pixels:
+    """Notes the pixel data that end the header, and leaves them where they are."""
+
+    def __init__(self) -> None:
+        self._found: tuple[BaseTag, str | None, int] | None = None
+
+    def at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        """Stop here? At the pixels, and at whatever comes behind their place."""
+        if int(tag) in _PIXEL_TAGS:
+            self._found = tag, vr, length
+        return int(tag) in _PIXEL_TAGS or int(tag) > max(_PIXEL_TAGS)
+
+    def element(self, start: int, *, little: bool) -> RawDataElement | None:
+        """The pixels' element, which begins at `start`, to be read when it is asked for."""
+        if self._found is None:
+            return None
+        tag, vr, length = self._found
+        place = start + data_element_offset_to_value(vr is None, vr)
+        value = b"" if length == 0 else None
+        return RawDataElement(tag, vr, length, value, place, vr is None, little)
+
+
+def _file_meta(file: BinaryIO) -> FileMetaDataset:
+    """File meta (PS3.10 7.1), which ends where it says: a data set could hold more of group 2."""
+    start = file.tell()
+    end: int | None = None
+
+    def behind(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        return tag.group != 2 or (end is not None and file.tell() > end)
+
+    first = file.read(12)
+    if first[:8] == b"\x02\0\0\0UL\x04\0":
+        end = start + 12 + int(struct.unpack("<L", first[8:])[0])
+    file.seek(start)
+    return FileMetaDataset(
+        read_elements(file, implicit=False, little=True, stop=behind, defer_size=_DEFER)
+    )
+
+
+def _encoding(source: BinaryIO, syntax: str | None) -> tuple[bool, bool]:
+    """Implicit VR? Little endian? Without a transfer syntax as the first element looks."""
+    if syntax is not None:
+        implicit = syntax == uid.ImplicitVRLittleEndian
+        return implicit, syntax != uid.ExplicitVRBigEndian
+    start = source.tell()
+    first = source.read(6)
+    source.seek(start)
+    explicit = first[4:].isalpha() and first[4:].isupper()
+    return not explicit, not (explicit and first[:1] == b"\0")
+
+
+def _leave_out_long_values(dataset: FileDataset) -> None:
+    """Take out what is too long to be of use: read when touched, it would cost its length."""
+    for tag in list(dataset.keys()):
+        element: object = dataset.get_item(tag, keep_deferred=True)
+        if not isinstance(element, RawDataElement) or element.value is not None:
+            continue
+        table = int(tag) in _TABLES and element.length <= _LONGEST_TABLE
+        if element.length > 0 and not table and int(tag) not in _PIXEL_TAGS:
+            del dataset[tag]
 
 
 def _looks_like_a_data_set(start: bytes) -> bool:
@@ -178,14 +219,21 @@ def _looks_like_a_data_set(start: bytes) -> bool:
     return any(group in {2, 8} and element <= 0x0100 for group, element in pairs)
 
 
-def _inflate(file: BinaryIO, meta: FileMetaDataset, preamble: bytes | None) -> Dataset:
-    """Read a deflated data set (PS3.5 A.5) without trusting how large it becomes."""
+def _inflate(file: BinaryIO) -> BytesIO:
+    """Inflate a data set (PS3.5 A.5) up to a limit, and as far as it is sound.
+
+    What is cut off, or was never whole, is missed when the pixels are decoded.
+    """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    data = inflater.decompress(file.read(MAXIMUM_BYTES), MAXIMUM_BYTES)
-    if not inflater.eof:
-        raise _undecodable("the deflated data set is truncated or absurdly large")
-    body = read_dataset(BytesIO(data), is_implicit_VR=False, is_little_endian=True)
-    return FileDataset(BytesIO(), body, preamble, meta, False, True)  # noqa: FBT003 - pydicom's own order: implicit, little endian
+    whole = BytesIO()
+    with suppress(zlib.error):
+        while whole.tell() < MAXIMUM_BYTES and not inflater.eof:
+            piece = inflater.unconsumed_tail or file.read(_PIECE)
+            if not piece:
+                break
+            whole.write(inflater.decompress(piece, min(_PIECE, MAXIMUM_BYTES - whole.tell())))
+    whole.seek(0)
+    return whole
 
 
 def _name_the_syntax(dataset: Dataset) -> None:
@@ -204,15 +252,16 @@ def _name_the_syntax(dataset: Dataset) -> None:
 
 def _decode(dataset: Dataset) -> Stored:
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in _NATIVE and syntax not in _PLUGINS:
-        raise _undecodable("the transfer syntax is not one that is decoded here")
+    if syntax not in _NATIVE and syntax not in PLUGINS:
+        raise undecodable("the transfer syntax is not one that is decoded here")
     keyword = _check_header(dataset)
+    _load_pixels(dataset, keyword)
     if syntax in _NATIVE:
         values = _native(dataset)
         precision = None
     else:
-        with _silent_libraries():
-            values, precision = _compressed(dataset, syntax)
+        with silent_libraries():
+            values, precision = decompress(dataset, syntax)
     if keyword != "PixelData":
         return values
     values = _align(values, dataset, precision, lossy=syntax in _LOSSY)
@@ -226,24 +275,51 @@ def _check_header(dataset: Dataset) -> str:
     if "NumberOfFrames" in dataset and dataset["NumberOfFrames"].value not in (None, ""):
         frames = integer(dataset, "NumberOfFrames")
         if frames is None or frames < 0:
-            raise _undecodable("Number of Frames is not a number")
+            raise undecodable("Number of Frames is not a number")
         if frames > 1:
             raise NotAnalyzed(Reason.MULTI_FRAME, f"{frames} frames")
     keyword = next((word for word in _PIXELS if word in dataset), None)
     if keyword is None:
-        raise _undecodable("there are no pixels")
+        raise undecodable("there are no pixels")
     rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
     samples = integer(dataset, "SamplesPerPixel") or 1
     if rows <= 0 or columns <= 0:
-        raise _undecodable("Rows or Columns is missing or zero")
+        raise undecodable("Rows or Columns is missing or zero")
     if rows * columns * samples > MAXIMUM_SAMPLES:
-        raise _undecodable(f"{columns} x {rows} x {samples} samples are more than can be read")
+        raise undecodable(f"{columns} x {rows} x {samples} samples are more than can be read")
     _check_samples(dataset, keyword, samples)
-    raw = dataset.get_item(keyword)
-    length = getattr(raw, "length", None)
-    if length is not None and length != 0xFFFFFFFF and length > MAXIMUM_BYTES:
-        raise _undecodable("the pixel data are larger than can be read")
+    if _pixel_length(dataset, keyword) > MAXIMUM_BYTES:
+        raise undecodable("the pixel data are larger than can be read")
     return keyword
+
+
+def _pixel_length(dataset: Dataset, keyword: str) -> int:
+    """Bytes of the pixel data; of undefined length, at most what the file has left."""
+    raw: object = dataset.get_item(keyword, keep_deferred=True)
+    if not isinstance(raw, RawDataElement) or raw.value is not None:
+        return 0  # it is in memory already
+    name = getattr(dataset, "filename", None)
+    return Path(name).stat().st_size if raw.length == _UNDEFINED and name else raw.length
+
+
+def _load_pixels(dataset: Dataset, keyword: str) -> None:
+    """Fetch the pixels that `read_source` left in the file."""
+    raw: object = dataset.get_item(keyword, keep_deferred=True)
+    if not isinstance(raw, RawDataElement) or raw.value is not None:
+        return
+    with ExitStack() as stack:
+        name = getattr(dataset, "filename", None)
+        source = (
+            cast(BinaryIO, getattr(dataset, "buffer", None))
+            if name is None
+            else stack.enter_context(Path(name).open("rb"))
+        )
+        source.seek(raw.value_tell)
+        if raw.length == _UNDEFINED:
+            value = read_undefined_length_value(source, raw.is_little_endian, SequenceDelimiterTag)
+        else:
+            value = source.read(raw.length)
+    dataset[raw.tag] = raw._replace(value=value)
 
 
 def _check_samples(dataset: Dataset, keyword: str, samples: int) -> None:
@@ -251,7 +327,7 @@ def _check_samples(dataset: Dataset, keyword: str, samples: int) -> None:
     photometric = text(dataset, "PhotometricInterpretation")
     known = _MONOCHROME | {"PALETTE COLOR"} if samples == 1 else _COLOR
     if samples not in {1, 3} or photometric not in known:
-        raise _undecodable(
+        raise undecodable(
             f"{samples} samples per pixel of a photometric interpretation unknown here"
         )
     if keyword != "PixelData":
@@ -259,73 +335,15 @@ def _check_samples(dataset: Dataset, keyword: str, samples: int) -> None:
     allocated = integer(dataset, "BitsAllocated") or 0
     stored, high = integer(dataset, "BitsStored") or 0, integer(dataset, "HighBit")
     if allocated not in ({8, 16, 32} if samples == 1 else {8, 16}):
-        raise _undecodable(f"{allocated} bits allocated are not supported")
+        raise undecodable(f"{allocated} bits allocated are not supported")
     if high is None or not 0 < stored <= high + 1 <= allocated:
-        raise _undecodable("Bits Allocated, Bits Stored and High Bit contradict each other")
+        raise undecodable("Bits Allocated, Bits Stored and High Bit contradict each other")
 
 
 def _native(dataset: Dataset) -> Stored:
     decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    values, _ = decoder.as_array(dataset, index=0, **_OPTIONS)
+    values, _ = decoder.as_array(dataset, index=0, **OPTIONS)
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-
-
-def _compressed(dataset: Dataset, syntax: uid.UID) -> tuple[Stored, int | None]:
-    """Decoded values and the precision that the codestream itself states (None for RLE)."""
-    stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    precision = None
-    if syntax != uid.RLELossless:
-        precision = _check_codestream(dataset, stream)
-    if syntax == uid.JPEGExtended12Bit and precision != 8:
-        return _extended(dataset, stream), precision
-    decoder = get_decoder(syntax)
-    values, _ = decoder.as_array(dataset, index=0, decoding_plugin=_PLUGINS[syntax], **_OPTIONS)
-    return np.ascontiguousarray(values), precision
-
-
-def _check_codestream(dataset: Dataset, stream: bytes) -> int:
-    """Compare the frame's own geometry with the header's; answer its bits per sample."""
-    frame = frame_header(stream)
-    if frame is None:
-        raise _undecodable("the compressed frame has no readable header")
-    stated = (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
-    if (frame.rows, frame.columns, frame.components) != stated:
-        raise _undecodable("the compressed frame and the header state different sizes")
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if frame.process not in _PROCESSES.get(syntax, {frame.process}):
-        raise _undecodable("the compressed frame is not of the stated transfer syntax")
-    extended = syntax == uid.JPEGExtended12Bit
-    depths = {8, 12} if extended else range(1, dataset.BitsAllocated + 1)
-    if frame.precision not in depths or frame.precision > dataset.BitsAllocated:
-        raise _undecodable("the compressed frame states impossible bits per sample")
-    if not is_complete(stream):
-        raise _undecodable("the compressed frame is truncated")
-    return frame.precision
-
-
-def _extended(dataset: Dataset, stream: bytes) -> NDArray[np.uint16]:
-    """12-bit JPEG Extended through gdcm itself, which pydicom's plugin for it declines."""
-    rows, columns, samples = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel
-    if samples != 1:
-        raise _undecodable("12-bit JPEG in color is not supported")
-    fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(stream)
-    fragments = gdcm.SequenceOfFragments.New()
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((columns, rows, 1))
-    image.SetDataElement(element)
-    kind = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
-    syntax = gdcm.TransferSyntax.GetTSType(str(uid.JPEGExtended12Bit))
-    image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
-    # gdcm hands bytes over as text with surrogates.
-    data = image.GetBuffer().encode("utf-8", "surrogateescape")
-    return np.frombuffer(data, "<u2").reshape(rows, columns).astype(np.uint16)
 
 
 def _align(values: Stored, dataset: Dataset, precision: int | None, *, lossy: bool) -> Stored:
@@ -344,7 +362,3 @@ def _align(values: Stored, dataset: Dataset, precision: int | None, *, lossy: bo
         return values
     aligned: Stored = np.right_shift(np.left_shift(values, width - 1 - high), width - bits)
     return aligned
-
-
-def _undecodable(words: str) -> NotAnalyzed:
-    return NotAnalyzed(Reason.UNDECODABLE, words)

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
-from covidnet_node.imaging.decode import Stored
+from covidnet_node.imaging.compressed import Stored
 from covidnet_node.imaging.header import BROKEN_HEADER, quiet
 from covidnet_node.imaging.lut import read_lut
 

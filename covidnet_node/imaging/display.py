@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from covidnet_node.imaging.decode import Stored
+from covidnet_node.imaging.compressed import Stored
 from covidnet_node.imaging.header import integer, items, real, reals, text
 from covidnet_node.imaging.lut import read_lut
 

@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
 from covidnet_node.admit import HEADER_KEYWORDS, text_of
+from covidnet_node.bounded_reading import HeaderTooLarge, read_elements
 from covidnet_node.case import InstanceKey, Reason
 from covidnet_node.errors import Refuse
 from covidnet_node.receive.contexts import DEFLATED
@@ -29,15 +29,16 @@ _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 LONGEST_VALUE = 64 * 1024
 """Longer values are passed over: no attribute that admission reads is so long."""
-MOST_INFLATED = 64 * 1024 * 1024
+MOST_INFLATED = 8 * 1024 * 1024
 """A deflated header is inflated in memory, so far and no further."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _UNREADABLE = (
     *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError),
-    *(EOFError, NotImplementedError, struct.error, zlib.error),
+    *(EOFError, NotImplementedError, OSError, struct.error, zlib.error),
 )
-"""What pydicom and zlib raise on bytes that are no data set."""
+"""What pydicom and zlib raise on bytes that are no data set; pydicom has an OSError of its own,
+without a number, for a sequence that is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,21 @@ def is_uid(text: str) -> bool:
 
 
 def read_header(path: Path, offset: int, transfer_syntax: str) -> Header:
-    """Read the data set that begins at `offset`; raises Refuse (C000) if there is none to read."""
+    """Read the data set that begins at `offset`; raises Refuse (C000) if there is none to read.
+
+    Raises OSError when the system cannot read the file.
+    """
     try:
         with path.open("rb") as file:
             file.seek(offset)
             source = _inflated(file) if transfer_syntax == DEFLATED else file
             dataset, has_pixels = _parse(source, transfer_syntax)
+    except HeaderTooLarge as error:
+        detail = "the header has more elements, or more bytes, than are read"
+        raise Refuse(Reason.TOO_LARGE, detail, status=CANNOT_UNDERSTAND) from error
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's trouble, not the data set's
         detail = f"the data set cannot be parsed ({type(error).__name__})"
         raise Refuse(Reason.NOT_DICOM, detail, status=CANNOT_UNDERSTAND) from error
     uids = {keyword: text_of(dataset, keyword) for keyword in _IDENTITY}
@@ -100,13 +109,13 @@ def _parse(source: BinaryIO, transfer_syntax: str) -> tuple[Dataset, bool]:
         seen = seen or (tag in _PIXELS and length > 0)
         return int(tag) >= min(_PIXELS)
 
-    dataset = read_dataset(
+    dataset = read_elements(
         source,
-        implicit,
-        little,
-        stop_when=at_pixels,
+        implicit=implicit,
+        little=little,
+        stop=at_pixels,
         defer_size=LONGEST_VALUE,
-        specific_tags=[BaseTag(tag) for tag in _WANTED],
+        wanted=[BaseTag(tag) for tag in _WANTED],
     )
     return dataset, seen
 
