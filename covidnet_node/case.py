@@ -291,6 +291,15 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An object that an answer had to do without."""
+
+    kind: ResultKind
+    why: str
+    """Words for the journal and the log; no patient data."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One result owed to one destination."""
 
@@ -305,3 +314,57 @@ class Delivery:
     attempts: int
     owed_since: datetime
     """UTC; when the result was journaled, or requeued by a person."""
+    study_uid: str = ""
+    """Study that the result belongs to: that of the image."""
+    commit_attempts: int = 0
+    """Times the destination has been asked to commit to it."""
+
+
+class CommitmentState(StrEnum):
+    """Where one storage commitment transaction stands."""
+
+    WRITTEN = "written"
+    """In the journal; the request may or may not have gone out."""
+    ASKED = "asked"
+    """The destination has taken the request."""
+    ANSWERED = "answered"
+    """Its report is in the journal, and has not been acted on."""
+    SETTLED = "settled"
+    REFUSED = "refused"
+    """The destination did not take the request."""
+    EXPIRED = "expired"
+    """No report came in time; one that comes late is still heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """One storage commitment transaction (PS3.4 Annex J): whom it was put to, and how it stands."""
+
+    transaction_uid: str
+    destination: str
+    ae_title: str
+    """AE title that was called."""
+    peer: str
+    """IP address that was reached."""
+    state: CommitmentState
+
+
+class Promise(StrEnum):
+    """What a report says of one instance."""
+
+    COMMITTED = "committed"
+    FAILED = "failed"
+    NOT_NAMED = "not_named"
+    """It should have been: the report names all instances of its request (PS3.4 J.3.3.1.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """One delivered result and what the destination's report says of it."""
+
+    delivery: Delivery
+    promise: Promise
+    failure_reason: int | None
+    """PS3.3 C.14.1.1; None unless it failed."""
+    latest: bool
+    """Whether no later request for it is under way."""

@@ -1,9 +1,10 @@
 """What came to the door: cases admitted and refused, and what never became a case."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, true, update
 
 from covidnet_node.case import Admission, Case, InstanceKey, Received, State
 from covidnet_node.journal.rows import blank_columns, case_of, columns_of
@@ -13,7 +14,20 @@ from covidnet_node.journal.transitions import Cause
 
 MOST_REJECTIONS = 1000
 """Rows of `rejections`: a stranger who makes up titles must not fill the disk."""
+MOST_REJECTIONS_OF_A_PEER = 100
 OTHERS = "(others)"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """What was turned away, of whom."""
+
+    calling_ae: str
+    peer: str
+    what: str
+    """A fixed word of the receiver's."""
+    detail: str
+    """E.g. the abstract syntax."""
 
 
 class Reception(Store):
@@ -48,29 +62,30 @@ class Reception(Store):
         with self._read() as connection:
             return tuple(case_of(row) for row in connection.execute(query))
 
-    def count_rejections(
-        self, calling_ae: str, peer: str, kinds: Sequence[tuple[str, str]], now: datetime
-    ) -> None:
-        """Count what was turned away of one association, in one transaction. Raises RetryLater.
+    def count_rejections(self, counts: Mapping[TurnedAway, int], now: datetime) -> None:
+        """Count what was turned away, in one transaction. Raises RetryLater.
 
-        `kinds` are pairs of a fixed word of the caller's and e.g. the abstract syntax. Some senders
-        propose a hundred contexts each time; a commit for each would hold them up.
+        Some senders propose a hundred contexts each time; a commit for each would hold them up.
         """
         with self._write() as connection:
-            for what, detail in kinds:
-                names = {"calling_ae": calling_ae, "peer": peer, "what": what, "detail": detail}
-                _count_rejection(connection, names, now)
+            for turned, count in counts.items():
+                _count_rejection(connection, asdict(turned), count, now)
 
     def count(self, name: str, now: datetime, by: int = 1) -> None:
         """Add to a counter, e.g. of own results that came back. Raises RetryLater."""
         with self._write() as connection:
-            counted = connection.execute(
-                update(counters)
-                .where(counters.c.name == name)
-                .values(count=counters.c.count + by, last_at=now)
-            )
-            if counted.rowcount == 0:
-                connection.execute(insert(counters).values(name=name, count=by, last_at=now))
+            count_in(connection, name, now, by)
+
+
+def count_in(connection: Connection, name: str, now: datetime, by: int = 1) -> None:
+    """Add to a counter within a transaction."""
+    counted = connection.execute(
+        update(counters)
+        .where(counters.c.name == name)
+        .values(count=counters.c.count + by, last_at=now)
+    )
+    if counted.rowcount == 0:
+        connection.execute(insert(counters).values(name=name, count=by, last_at=now))
 
 
 def of_instance(key: InstanceKey) -> ColumnElement[bool]:
@@ -83,22 +98,29 @@ def of_instance(key: InstanceKey) -> ColumnElement[bool]:
     )
 
 
-def _count_rejection(connection: Connection, names: dict[str, str], now: datetime) -> None:
+def _count_rejection(
+    connection: Connection, names: dict[str, str], count: int, now: datetime
+) -> None:
     """Count under its own name, or with the others once there are too many names."""
-    if _count_again(connection, names, now):
+    if _count_again(connection, names, count, now):
         return
-    kinds = connection.execute(select(func.count()).select_from(rejections)).scalar_one()
-    if kinds >= MOST_REJECTIONS:
-        names = names | {"calling_ae": OTHERS, "peer": OTHERS, "detail": ""}
-        if _count_again(connection, names, now):
-            return
-    connection.execute(insert(rejections).values(count=1, last_at=now, **names))
+    of_peer = rejections.c.peer == names["peer"]
+    for others, condition, most in (
+        ({"calling_ae": OTHERS, "detail": ""}, of_peer, MOST_REJECTIONS_OF_A_PEER),
+        ({"calling_ae": OTHERS, "detail": "", "peer": OTHERS}, true(), MOST_REJECTIONS),
+    ):
+        query = select(func.count()).select_from(rejections).where(condition)
+        if connection.execute(query).scalar_one() >= most:
+            names = names | others
+            if _count_again(connection, names, count, now):
+                return
+    connection.execute(insert(rejections).values(count=count, last_at=now, **names))
 
 
-def _count_again(connection: Connection, names: dict[str, str], now: datetime) -> bool:
+def _count_again(connection: Connection, names: dict[str, str], count: int, now: datetime) -> bool:
     """Count a rejection that was seen before; tell whether it was."""
     same = [rejections.c[name] == value for name, value in names.items()]
     counted = connection.execute(
-        update(rejections).where(*same).values(count=rejections.c.count + 1, last_at=now)
+        update(rejections).where(*same).values(count=rejections.c.count + count, last_at=now)
     )
     return counted.rowcount == 1

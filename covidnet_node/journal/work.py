@@ -19,8 +19,8 @@ from sqlalchemy import (
     update,
 )
 
-from covidnet_node.case import Case, Claim, DeliveryState, Outcome, Owed, Reason, State
-from covidnet_node.journal.reception import of_instance
+from covidnet_node.case import Case, Claim, DeliveryState, LeftOut, Outcome, Owed, Reason, State
+from covidnet_node.journal.reception import count_in, of_instance
 from covidnet_node.journal.rows import AnyRow, case_of, parked_because, result_columns
 from covidnet_node.journal.store import Store, move, row_of
 from covidnet_node.journal.tables import cases, deliveries, results
@@ -95,14 +95,16 @@ class Work(Store):
         park: tuple[Reason, str] | None = None,
         supersedes: str | None = None,
         content_at: datetime | None = None,
+        left_out: Sequence[LeftOut] = (),
     ) -> Case:
         """Journal the answer and who is owed it, in one transaction.
 
         The case becomes reported; done at once when nobody is owed anything. With `park` it
         is parked, for that reason, once all is delivered. `supersedes` is the id of the case
         whose answer this one replaces. `content_at` is the content time of the results, where it
-        is not the case's already. Result files must be in the spool. Raises LostLease,
-        RetryLater; ValueError for an answer without results, or with files elsewhere.
+        is not the case's already. Result files must be in the spool. What was `left_out` is noted
+        in the history and counted. Raises LostLease, RetryLater; ValueError for an answer without
+        results, or with files elsewhere.
         """
         if not owed:
             raise ValueError("an answer has at least one result: silence looks like normal")
@@ -120,7 +122,11 @@ class Work(Store):
             if supersedes is not None:
                 changes["supersedes"] = supersedes
                 _supersede(connection, supersedes, row.id, now)
-            move(connection, row, after, Cause.REPORTED, now, outcome.value, changes)
+            words = outcome.value
+            for without in left_out:
+                count_in(connection, f"left_out_{without.kind.value}", now)
+                words += f"; {without.kind.value} left out: {without.why}"
+            move(connection, row, after, Cause.REPORTED, now, words, changes)
             return case_of(row_of(connection, row.id))
 
     def duplicate(self, claim: Claim, of_case_id: str, now: datetime) -> None:

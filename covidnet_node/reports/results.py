@@ -3,7 +3,6 @@
 No clock is read and no random number drawn: the same order gives the same bytes.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
 
 from pydicom.charset import default_encoding
@@ -29,50 +28,80 @@ from covidnet_node.reports.lung_segmentation import build_segmentation
 from covidnet_node.reports.order import Built, Order, Reference, report_class
 from covidnet_node.reports.page_image import build_page
 from covidnet_node.reports.pixel_encoding import stated_syntax
-from covidnet_node.reports.series import date, series_of, sign
+from covidnet_node.reports.series import Series, date, series_of, sign
 from covidnet_node.reports.structured_report import build_report
 
 _IMPLEMENTATION_UID = UID("2.25.309190340529143262418213205148205413141")
 _IMPLEMENTATION_NAME = "COVIDNET_NODE_1"
 
 
+OPTIONAL = frozenset(
+    {
+        ResultKind.PLAIN,
+        ResultKind.CONTOURS,
+        ResultKind.SEGMENTATION,
+        ResultKind.EVIDENCE_MAP,
+        ResultKind.PAGE,
+    }
+)
+"""Beside report and heatmap: an answer without them is still a whole answer."""
+
+
 def build_results(order: Order) -> tuple[Built, ...]:
-    """Build what is owed for one image, as its profile asks for it: the report first.
+    """Build all that is owed for one image, as its profile asks for it: the report first.
 
-    Then heatmap, plain picture, contours, segmentation and evidence map, each where it is wanted
-    and there is something to show. Of an image that was not analyzed there is always a report,
-    and beside it a page, if that is wanted.
+    Of an image that was not analyzed there is always a report, and beside it a page, if that is
+    wanted.
     """
-    order = in_character_set(order)
-    built = []
-    if report_class(order) is not None:
-        report = build_report(order, series_of(order, ResultKind.REPORT))
-        refer_to_requests(order.source, report)
-        built.append(_finish(order, ResultKind.REPORT, report))
-    if order.analysis.outcome is not Outcome.NOT_ANALYZED:
-        built += [_finish(order, kind, image) for kind, image in _pictures(order)]
-    elif order.profile.page:
-        page = build_page(order, series_of(order, ResultKind.PAGE))
-        built.append(_finish(order, ResultKind.PAGE, page))
-    return tuple(built)
+    built = (build_one(order, kind) for kind in wanted_kinds(order))
+    return tuple(each for each in built if each is not None)
 
 
-def _pictures(order: Order) -> Iterator[tuple[ResultKind, Dataset]]:
+def wanted_kinds(order: Order) -> tuple[ResultKind, ...]:
+    """Name what the profile asks for of such an answer, the report first."""
     wanted = order.profile
-    for kind, picture, asked in (
-        (ResultKind.HEATMAP, order.heatmap, wanted.heatmap != "none"),
-        (ResultKind.PLAIN, order.plain, wanted.heatmap == "plain_and_overlay"),
-    ):
-        if picture is not None and asked:
-            yield kind, build_picture(order, kind, series_of(order, kind), picture)
-    for kind, build, asked in (
-        (ResultKind.CONTOURS, build_contours, wanted.contours),
-        (ResultKind.SEGMENTATION, build_segmentation, wanted.segmentation),
-        (ResultKind.EVIDENCE_MAP, build_evidence_map, wanted.evidence_map),
-    ):
-        image = build(order, series_of(order, kind)) if asked else None
-        if image is not None:
-            yield kind, image
+    analyzed = order.analysis.outcome is not Outcome.NOT_ANALYZED
+    asked = {
+        ResultKind.REPORT: report_class(order) is not None,
+        ResultKind.HEATMAP: analyzed and wanted.heatmap != "none",
+        ResultKind.PLAIN: analyzed and wanted.heatmap == "plain_and_overlay",
+        ResultKind.CONTOURS: analyzed and wanted.contours,
+        ResultKind.SEGMENTATION: analyzed and wanted.segmentation,
+        ResultKind.EVIDENCE_MAP: analyzed and wanted.evidence_map,
+        ResultKind.PAGE: not analyzed and wanted.page,
+    }
+    return tuple(kind for kind, is_asked in asked.items() if is_asked)
+
+
+def build_one(order: Order, kind: ResultKind) -> Built | None:
+    """Build one object of an answer; None where there is nothing to show in it."""
+    order = in_character_set(order)
+    dataset = _dataset(order, kind, series_of(order, kind))
+    if dataset is None:
+        return None
+    if kind is ResultKind.REPORT:
+        refer_to_requests(order.source, dataset)
+    sign(dataset, order)
+    date(dataset, order)
+    transplant(order.source, dataset)
+    return Built(kind, dataset)
+
+
+def _dataset(order: Order, kind: ResultKind, series: Series) -> Dataset | None:
+    match kind:
+        case ResultKind.REPORT:
+            return build_report(order, series)
+        case ResultKind.HEATMAP | ResultKind.PLAIN:
+            picture = order.heatmap if kind is ResultKind.HEATMAP else order.plain
+            return None if picture is None else build_picture(order, kind, series, picture)
+        case ResultKind.CONTOURS:
+            return build_contours(order, series)
+        case ResultKind.SEGMENTATION:
+            return build_segmentation(order, series)
+        case ResultKind.EVIDENCE_MAP:
+            return build_evidence_map(order, series)
+        case ResultKind.PAGE:
+            return build_page(order, series)
 
 
 def build_failure(
@@ -139,10 +168,3 @@ def _buffer() -> DicomBytesIO:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     return buffer
-
-
-def _finish(order: Order, kind: ResultKind, dataset: Dataset) -> Built:
-    sign(dataset, order)
-    date(dataset, order)
-    transplant(order.source, dataset)
-    return Built(kind, dataset)

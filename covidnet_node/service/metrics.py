@@ -43,7 +43,9 @@ class JournalCollector(Collector):
             age = 0.0 if row.oldest is None else row.oldest.total_seconds()
             oldest.add_metric([row.state.value], age)
         counters = CounterMetricFamily(
-            "covidnet_events", "What was counted at the door, and left out of answers", labels=["what"]
+            "covidnet_events",
+            "What was counted at the door, and left out of answers",
+            labels=["what"],
         )
         for name, count in self._journal.counters().items():
             counters.add_metric([name], count)

@@ -167,7 +167,8 @@ def _try(order: Order, kind: ResultKind, pictures: Pictures) -> Finished | LeftO
     try:
         return _make(order, kind, pictures)
     except Park as verdict:
-        log.error("left_out", kind=kind.value, reason=str(verdict), alert=True)
+        # The gate has said all there is to say.
+        log.error("left_out", kind=kind.value, reason=str(verdict), alert=True)  # noqa: TRY400
         return LeftOut(kind, str(verdict))
     except Exception as error:
         log.exception("left_out", kind=kind.value, alert=True)
