@@ -1,0 +1,1 @@
+"""The audit trail: who moved whose images, and who was turned away (PS3.15 A.5)."""
