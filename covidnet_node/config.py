@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from covidnet_node.config_doors import AETitle, DestinationTls, Peer, Port, ReceiveTls, Section
 from covidnet_node.errors import BadConfig
 
 
@@ -44,16 +37,6 @@ def _web_address(text: str) -> str:
     return text.rstrip("/")
 
 
-AETitle = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=16),
-    Field(pattern=r"^[\x20-\x5b\x5d-\x7e]+$"),
-]
-"""PS3.5 6.2: at most 16 characters, no backslash, no control characters."""
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-"""0 asks the system for a free one (tests and demo)."""
-
 UIDText = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -64,12 +47,6 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 Seconds = Annotated[float, Field(gt=0)]
 Days = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A table of node.toml: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Node(Section):
@@ -86,16 +63,23 @@ class Receive(Section):
 
     address: str = "0.0.0.0"  # noqa: S104 - a DICOM node listens to its hospital
     port: Port = 11112
+    plain: bool | None = None
+    """Whether `port` is open, without TLS; None: only if there is no table `tls`."""
+    tls: ReceiveTls | None = None
+    peer: tuple[Peer, ...] = ()
+    """Who may associate; empty: anybody whom `calling_aes` allows."""
     require_called_ae: bool = True
     calling_aes: tuple[AETitle, ...] = ()
     """Empty: any."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 100
+    max_connections_per_peer: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Associations of one address, and as many clients of it that have not asked for one yet."""
     max_pdu_bytes: Annotated[int, Field(ge=16_384, le=16 * 1024 * 1024)] = 1024 * 1024
     max_object_mib: Annotated[int, Field(ge=1, le=4096)] = 256
     low_disk_mib: Annotated[int, Field(ge=0)] = 1024
     """Below this much free space C-STORE answers A700."""
     request_timeout_s: Seconds = 10
-    """For the association request of a client that has connected."""
+    """For the TLS handshake and the association request together, of a client that connects."""
     network_timeout_s: Seconds = 60
     """For the next message of an open association."""
     refused_status: Literal["success", "cannot_understand", "out_of_resources"] = "success"
@@ -104,6 +88,22 @@ class Receive(Section):
     """Further storage SOP classes to accept: admitted only by a rule that names them."""
     refuse_classes: tuple[UIDText, ...] = ()
     """Storage SOP classes never to accept, of those accepted by default."""
+
+    @property
+    def open_plain(self) -> bool:
+        """Whether the port without TLS is open."""
+        return self.tls is None if self.plain is None else self.plain
+
+    @model_validator(mode="after")
+    def _some_door(self) -> "Receive":
+        if self.tls is None and not self.open_plain:
+            raise ValueError("plain = false needs a table [receive.tls]: no port would be open")
+        if self.tls is None and any(peer.certificates for peer in self.peer):
+            raise ValueError("certificates of a peer need a table [receive.tls]")
+        both = self.tls is not None and self.open_plain
+        if both and self.tls is not None and self.port and self.tls.port == self.port:
+            raise ValueError("port and tls.port must differ")
+        return self
 
 
 class Rule(Section):
@@ -207,6 +207,8 @@ class Destination(Section):
     """Results go to the AE title and address the image came from, at `port`."""
     calling_ae: AETitle | None = None
     """AE title to call with; None: the node's own."""
+    tls: DestinationTls | None = None
+    """For C-STORE; a url with https has its own keys below."""
     url: WebAddress | None = None
     """Base of a DICOMweb service; results go by STOW-RS to `url`/studies."""
     token_file: Path | None = None
@@ -240,9 +242,14 @@ class Destination(Section):
             raise ValueError("port is needed")
         web = (self.token_file, self.ca_file, self.certificate_file, self.key_file)
         if any(each is not None for each in web):
-            raise ValueError("token_file, ca_file, certificate_file and key_file belong to a url")
+            raise ValueError(
+                "token_file belongs to a url; ca_file, certificate_file and key_file to a url or "
+                "into [destination.tls]"
+            )
 
     def _check_web(self, url: str) -> None:
+        if self.tls is not None:
+            raise ValueError("[destination.tls] does not belong to a url; https is TLS")
         if self.port is not None or self.calling_ae is not None:
             raise ValueError("port and calling_ae do not belong to a url; it holds its own port")
         if (self.certificate_file is None) != (self.key_file is None):

@@ -7,7 +7,12 @@ import pytest
 
 from covidnet_node.case import Admission, Outcome, Reason, State
 from covidnet_node.journal.case_id import is_case_id, new_case_id
-from covidnet_node.journal.reception import MOST_REJECTIONS, OTHERS
+from covidnet_node.journal.reception import (
+    MOST_REJECTIONS,
+    MOST_REJECTIONS_OF_A_PEER,
+    OTHERS,
+    TurnedAway,
+)
 from covidnet_node.journal.transitions import (
     Cause,
     LostLease,
@@ -82,33 +87,44 @@ def test_hostile_text_is_recorded_not_raised(desk, name):
     refusal = Admission(False, Reason.BAD_UID, name)
     case = desk.journal.refuse(new_case_id(NOW), bad, refusal, NOW)
     assert len(case.received.key.sop_uid) <= 64
-    desk.journal.count_rejections(name, name, [("context", name)], NOW)
-    desk.journal.count_rejections(name, name, [("context", name)], NOW)
+    for _ in range(2):
+        desk.journal.count_rejections({TurnedAway(name, name, "context", name): 1}, NOW)
     assert [row.count for row in desk.journal.rejections()] == [2]
 
 
 def test_rejections_and_counters_add_up(desk):
     for minutes in range(3):
-        desk.journal.count_rejections(
-            "CT1", "10.0.0.1", [("context", "1.2")], NOW + minutes * MINUTE
-        )
-    desk.journal.count_rejections("CT1", "10.0.0.1", [("association", "")], NOW)
+        context = TurnedAway("CT1", "10.0.0.1", "context", "1.2")
+        desk.journal.count_rejections({context: 1}, NOW + minutes * MINUTE)
+    association = TurnedAway("CT1", "10.0.0.1", "association", "")
+    desk.journal.count_rejections({association: 2}, NOW)
     desk.journal.count("own results", NOW)
     desk.journal.count("own results", NOW, by=4)
     latest, other = desk.journal.rejections()
     assert (latest.what, latest.count, latest.last_at) == ("context", 3, NOW + 2 * MINUTE)
-    assert (other.what, other.count) == ("association", 1)
+    assert (other.what, other.count) == ("association", 2)
     assert desk.journal.counters() == {"own results": 5}
 
 
-def test_a_stranger_with_many_names_does_not_fill_the_table(desk, monkeypatch):
-    monkeypatch.setattr("covidnet_node.journal.reception.MOST_REJECTIONS", 3)
-    assert MOST_REJECTIONS > 3
+@pytest.mark.parametrize("bound", ["MOST_REJECTIONS", "MOST_REJECTIONS_OF_A_PEER"])
+def test_a_stranger_with_many_names_does_not_fill_the_table(desk, monkeypatch, bound):
+    monkeypatch.setattr(f"covidnet_node.journal.reception.{bound}", 3)
+    assert min(MOST_REJECTIONS, MOST_REJECTIONS_OF_A_PEER) > 3
     for number in range(10):
-        desk.journal.count_rejections(f"AE{number}", "10.0.0.1", [("association", "")], NOW)
+        turned = TurnedAway(f"AE{number}", "10.0.0.1", "association", "")
+        desk.journal.count_rejections({turned: 1}, NOW)
     rows = desk.journal.rejections()
     assert len(rows) == 4
     assert {row.calling_ae: row.count for row in rows}[OTHERS] == 7
+
+
+def test_a_stranger_with_many_names_hides_nobody_else(desk, monkeypatch):
+    monkeypatch.setattr("covidnet_node.journal.reception.MOST_REJECTIONS_OF_A_PEER", 3)
+    for number in range(10):
+        turned = TurnedAway(f"AE{number}", "10.0.0.1", "association", "")
+        desk.journal.count_rejections({turned: 1}, NOW)
+    desk.journal.count_rejections({TurnedAway("CT1", "10.0.0.2", "association", ""): 1}, NOW)
+    assert ("CT1", "10.0.0.2") in {(row.calling_ae, row.peer) for row in desk.journal.rejections()}
 
 
 # claim

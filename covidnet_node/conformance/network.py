@@ -14,9 +14,9 @@ from covidnet_node.config import Config, Deliver, Destination, Receive, Results
 from covidnet_node.conformance.example import Example
 from covidnet_node.deliver import MOST_CONTEXTS, SLOWEST_LINE, judged
 from covidnet_node.deliver_web import BODY_DECIDES, DUPLICATE, FOR_GOOD, WHOLE_PEER
+from covidnet_node.receive.bounded import MAX_REQUEST_PDU
 from covidnet_node.receive.contexts import UNCOMPRESSED, VERIFICATION, supported_contexts
 from covidnet_node.receive.inbox import MAX_WAITING
-from covidnet_node.receive.listen import MAX_REQUEST_PDU
 from covidnet_node.receive.read_header import CANNOT_UNDERSTAND, DATA_SET_MISMATCH
 from covidnet_node.receive.scp import OUT_OF_RESOURCES, REFUSED_STATUS, SUCCESS
 

@@ -1,17 +1,16 @@
 """The listener: bounded in connections, in the size of a PDU and in the time one may take.
 
-pynetdicom believes any length that a PDU header claims and reads without a deadline. A
-connection gets a thread of its own before anything is read from it, so that nothing a client
-does, or fails to do, holds up the accept loop.
+pynetdicom believes any length that a PDU header claims, reads without a deadline and shakes hands
+for TLS in its accept loop. Here a connection gets a thread of its own before anything is read from
+it, so that nothing a client does, or fails to do, holds up the others.
 """
 
 import socket
-import struct
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import BaseServer
 from typing import cast
@@ -21,146 +20,44 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from covidnet_node.receive.inbox import TRANSFER_STATES, Inbox
-from covidnet_node.receive.pacing import Checkpoint, Doorbell, RingingQueue, readable
+from covidnet_node.certificates import Identity, farewell, identity_of, words_of
+from covidnet_node.receive.allow import AllowList
+from covidnet_node.receive.bounded import (
+    HEADER,
+    MAX_REQUEST_PDU,
+    BoundedSocket,
+    Limits,
+    Machine,
+    length_of,
+    read_exactly,
+)
+from covidnet_node.receive.crowd import Crowd, Visitor, cut
+from covidnet_node.receive.inbox import Inbox
+from covidnet_node.receive.pacing import Checkpoint, RingingQueue
+from covidnet_node.receive.refusals import Refusals
 
 log = structlog.get_logger()
 
-MAX_REQUEST_PDU = 64 * 1024
-"""An A-ASSOCIATE-RQ with all 128 presentation contexts fits well within."""
 _ASSOCIATE_RQ = 1
-_PIECE = 1024 * 1024
-
 
 Request = socket.socket | tuple[bytes, socket.socket]
 Address = tuple[str, int] | str
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may take."""
+class House:
+    """What all ports of the receiver have in common."""
 
-    max_pdu_bytes: int
-    request_timeout_s: float
-    """For the association request of a client that has connected."""
-    network_timeout_s: float
-    """For each PDU afterwards, and for the pause between two."""
-    max_connections: int
-    """Associations and clients that have not asked for one yet, together."""
-
-
-def read_exactly(client: socket.socket, count: int, deadline: float) -> bytearray:
-    """Read so many bytes in large pieces; empty if the client is gone or the deadline passes.
-
-    `deadline` is of the monotonic clock.
-    """
-    whole = bytearray(count)
-    view = memoryview(whole)
-    done = 0
-    while done < count:
-        left = deadline - time.monotonic()
-        try:
-            client.settimeout(max(left, 0.001))
-            read = client.recv_into(view[done : done + _PIECE])
-        except OSError:
-            read = 0
-        if read == 0:
-            return bytearray()
-        done += read
-    return whole
-
-
-def length_of(header: bytearray) -> int:
-    """Length that a PDU header claims for the body (PS3.8 9.3.1)."""
-    length: int = struct.unpack(">L", header[2:6])[0]
-    return length
-
-
-class BoundedSocket(AssociationSocket):
-    """Reads whole PDUs, none larger and none slower than allowed; otherwise hangs up."""
-
-    def __init__(
-        self, assoc: Association, client_socket: socket.socket, limits: Limits, request: bytearray
-    ) -> None:
-        super().__init__(assoc, client_socket=client_socket)
-        self._limits = limits
-        self._request = request
-        """The association request, which has been read already."""
-        self._in_body = False
-        self._deadline = 0.0
-        self._doorbell = Doorbell()
-        assoc.dul.to_provider_queue = RingingQueue(self._doorbell.ring)
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to read; sleeps a little if there is nothing else to do."""
-        if self._request:
-            return True
-        client, dul = self.socket, self.assoc.dul
-        if client is None:
-            return False
-        working = not dul.event_queue.empty() or not dul.to_provider_queue.empty()
-        if not working and self._is_accepted():
-            self._doorbell.wait_for(client)
-        try:
-            return readable([client])
-        except (OSError, ValueError):
-            dul.event_queue.put("Evt17")  # PS3.8 9.2: transport connection closed
-            return False
-
-    def _is_accepted(self) -> bool:
-        return self.assoc.dul.state_machine.current_state in TRANSFER_STATES
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read a PDU header of 6 bytes or, after one, its body.
-
-        Empty if the client is gone, too slow, or claims too large a PDU; pynetdicom then ends
-        the association.
-        """
-        if self._request:
-            taken, self._request = self._request[:nr_bytes], self._request[nr_bytes:]
-            return taken
-        if self._in_body:
-            self._in_body = False
-            return self._read(nr_bytes)
-        self._deadline = time.monotonic() + self._limits.network_timeout_s
-        header = self._read(nr_bytes)
-        if not header:
-            return header
-        largest = self._limits.max_pdu_bytes if self._is_accepted() else MAX_REQUEST_PDU
-        if length_of(header) > largest:
-            peer, length = self.assoc.requestor.address, length_of(header)
-            log.warning("pdu_refused", peer=peer, length=length, largest=largest)
-            self.shut()
-            return bytearray()
-        self._in_body = length_of(header) > 0
-        return header
-
-    def _read(self, count: int) -> bytearray:
-        client = self.socket
-        if client is None:
-            return bytearray()
-        data = read_exactly(client, count, self._deadline)
-        if not data:
-            self.shut()
-            return data
-        with suppress(OSError):
-            # Bounds how long an answer may wait for the client to take it.
-            client.settimeout(self._limits.network_timeout_s)
-        return data
-
-    def free(self) -> None:
-        """Give back what the association needed; it has ended."""
-        self._doorbell.close()
-
-    def shut(self) -> None:
-        """Cut the connection; a read in another thread returns at once."""
-        client = self.socket
-        if client is not None:
-            with suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
+    entity: ApplicationEntity
+    contexts: list[PresentationContext]
+    handlers: list[evt.EventHandlerType]
+    limits: Limits
+    make_inbox: Callable[[Association], Inbox]
+    crowd: Crowd
+    allowed: AllowList
+    refusals: Refusals
 
 
 class Connection(RequestHandler):
@@ -168,44 +65,79 @@ class Connection(RequestHandler):
 
     server: "Listener"
 
+    def __init__(self, visitor: Visitor, client_address: Address, server: "Listener") -> None:
+        self.visitor = visitor
+        self._deadline = time.monotonic() + server.house.limits.request_timeout_s
+        super().__init__(visitor.wire, client_address, server)
+
     def handle(self) -> None:
         """Run the association to its end.
 
-        The request is read before pynetdicom knows of the client: port checks and silent
+        Handshake and request come before pynetdicom knows of the client: port checks and silent
         clients cost one waiting thread and hold no association.
         """
-        self._request = self._read_request()
-        if not self._request:
+        house = self.server.house
+        identity = self._shake_hands() if self.server.tls is not None else None
+        request = self._read_request()
+        if not request or not house.crowd.asked(self.visitor):
+            farewell(self.request)
             self.server.shutdown_request(self.request)
             return
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.request.settimeout(house.limits.network_timeout_s)
         assoc = self._create_association()
-        sock = BoundedSocket(assoc, self.request, self.server.limits, self._request)
+        sock = BoundedSocket(assoc, self.request, house.limits, house.refusals, request, identity)
         assoc.dul.socket = sock
-        inbox = self.server.make_inbox(assoc)
+        assoc.dul.state_machine = Machine(assoc.dul)
+        inbox = house.make_inbox(assoc)
         assoc.dimse = inbox
         _let_sleep(assoc)
-        self.server.enter(assoc)
+        house.crowd.enter(assoc)
         try:
             assoc.start()
             assoc.join()
         finally:
             inbox.close()
             sock.free()
-            self.server.leave(assoc)
+            house.crowd.exit(assoc)
+
+    def _shake_hands(self) -> Identity | None:
+        """Turn to TLS, in the time left; says who the client is, if it has shown a certificate.
+
+        If that fails, nothing can be read any more.
+        """
+        context, wire = self.server.tls, cast(socket.socket, self.request)
+        peer = self.client_address[0]
+        try:
+            if context is None:
+                return None
+            wire = context().wrap_socket(wire, server_side=True, do_handshake_on_connect=False)
+            self.request = wire
+            self.server.house.crowd.hold(self.visitor, wire)
+            wire.settimeout(max(self._deadline - time.monotonic(), 0.001))
+            wire.do_handshake()
+            return identity_of(wire)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError, ConnectionError):
+            log.debug("no_handshake", peer=peer)
+        except (OSError, ValueError) as error:
+            why = words_of(error) if isinstance(error, OSError) else type(error).__name__
+            self.server.house.refusals.tell("tls_refused", peer=peer, why=why)
+            self.server.house.refusals.count("", peer, [("tls", why)])
+        cut(wire)
+        return None
 
     def _read_request(self) -> bytearray:
         """Read the A-ASSOCIATE-RQ; empty if none comes in time, or something else."""
-        deadline = time.monotonic() + self.server.limits.request_timeout_s
         peer = self.client_address[0]
-        header = read_exactly(self.request, 6, deadline)
+        header = read_exactly(self.request, HEADER, self._deadline)
         if not header:
             log.debug("no_request", peer=peer)
             return header
-        if header[0] != _ASSOCIATE_RQ or not 0 < length_of(header) <= MAX_REQUEST_PDU:
-            log.warning("pdu_refused", peer=peer, kind=header[0], length=length_of(header))
+        length = length_of(header)
+        if header[0] != _ASSOCIATE_RQ or not 0 < length <= MAX_REQUEST_PDU:
+            self.server.house.refusals.tell("pdu_refused", peer=peer, kind=header[0], length=length)
             return bytearray()
-        body = read_exactly(self.request, length_of(header), deadline)
+        body = read_exactly(self.request, length, self._deadline)
         return header + body if body else body
 
     def _create_association(self) -> Association:
@@ -230,27 +162,23 @@ def _let_sleep(assoc: Association) -> None:
 
 
 class Listener(ThreadedAssociationServer):
-    """Accepts connections until stopped. Raises OSError if it cannot bind."""
+    """Accepts connections on one port until closed. Raises OSError if it cannot bind."""
 
     request_queue_size = 128
-    daemon_threads = True
-    block_on_close = False
 
     def __init__(
         self,
-        ae: ApplicationEntity,
+        house: House,
         address: tuple[str, int],
-        contexts: list[PresentationContext],
-        handlers: list[evt.EventHandlerType],
-        limits: Limits,
-        make_inbox: Callable[[Association], Inbox],
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        self.limits = limits
-        self.make_inbox = make_inbox
-        self._present: set[Association] = set()
-        self._connections = 0
-        self._changed = threading.Condition()
-        super().__init__(ae, address, ae.ae_title, contexts, None, handlers, Connection)
+        self.house = house
+        self.tls = tls
+        """The context for a new connection; None: a plain port."""
+        entity = house.entity
+        super().__init__(
+            entity, address, entity.ae_title, house.contexts, None, house.handlers, Connection
+        )
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.05,), name="receive", daemon=True
         )
@@ -264,48 +192,37 @@ class Listener(ThreadedAssociationServer):
         """Whether new connections are accepted."""
         return self._thread.is_alive()
 
-    @property
-    def established(self) -> int:
-        """Associations in use."""
-        with self._changed:
-            return sum(assoc.is_established for assoc in self._present)
-
-    def verify_request(self, _request: object, client_address: object) -> bool:
-        """Hang up at once on one client too many; never wait for it."""
-        with self._changed:
-            full = self._connections >= self.limits.max_connections
-            self._connections += not full
-        if full:
-            log.warning("connection_refused", peer=str(client_address), reason="too many")
-        return not full
-
     def process_request(self, request: Request, client_address: Address) -> None:
-        """Start the thread of one client."""
+        """Start the thread of one client; a stranger by address is cut off unheard."""
+        wire, peer, house = cast(socket.socket, request), str(client_address[0]), self.house
+        visitor = None
+        if not house.allowed.knows_address(peer):
+            house.refusals.tell("connection_refused", peer=peer, reason="address not allowed")
+            house.refusals.count("", peer, [("address", "")], at_once=False)
+        else:
+            visitor = house.crowd.arrive(wire, peer)
+            if visitor is None:
+                house.refusals.tell("connection_refused", peer=peer, reason="too many")
+        if visitor is None:
+            self.shutdown_request(request)
+            return
+        thread = threading.Thread(
+            target=self._serve, args=(visitor, client_address), name="connection", daemon=True
+        )
         try:
-            super().process_request(request, client_address)
+            thread.start()
         except RuntimeError:  # the system has no thread left
-            with self._changed:
-                self._connections -= 1
+            house.crowd.leave(visitor)
             raise
 
-    def process_request_thread(self, request: Request, client_address: Address) -> None:
-        """Serve one client in a thread of its own."""
+    def _serve(self, visitor: Visitor, client_address: Address) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            Connection(visitor, client_address, self)
+        except Exception:  # noqa: BLE001 - whatever it is, it ends this connection only
+            self.handle_error(visitor.wire, client_address)
+            self.shutdown_request(visitor.wire)
         finally:
-            with self._changed:
-                self._connections -= 1
-
-    def enter(self, assoc: Association) -> None:
-        """Note an association that begins."""
-        with self._changed:
-            self._present.add(assoc)
-
-    def leave(self, assoc: Association) -> None:
-        """Note an association that has ended."""
-        with self._changed:
-            self._present.discard(assoc)
-            self._changed.notify_all()
+            self.house.crowd.leave(visitor)
 
     def handle_error(self, _request: object, client_address: object) -> None:
         """Log what went wrong with one connection; the others go on."""
@@ -319,29 +236,26 @@ class Listener(ThreadedAssociationServer):
         for event in evt._INTERVENTION_EVENTS:
             self.bind(event, evt.get_default_handler(event))
 
-    def stop(self, patience_s: float) -> None:
-        """Close the port, let associations finish, cut off those that do not in time."""
+    def close(self) -> None:
+        """Close the port; associations go on."""
         if self._thread.is_alive():
             BaseServer.shutdown(self)
             self._thread.join()
         self.server_close()
-        if self._wait_until_empty(patience_s):
-            return
-        for assoc in self._all():
-            if assoc.is_established:
-                assoc.abort(block=False)
-        # An A-ABORT is on its way within moments, unless the client has stopped reading.
-        if not self._wait_until_empty(1.0):
-            for assoc in self._all():
-                log.warning("association_cut", peer=assoc.requestor.address)
-                if isinstance(assoc.dul.socket, BoundedSocket):
-                    assoc.dul.socket.shut()
-            self._wait_until_empty(5.0)
 
-    def _all(self) -> list[Association]:
-        with self._changed:
-            return list(self._present)
 
-    def _wait_until_empty(self, patience_s: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._present, patience_s)
+def see_off(crowd: Crowd, patience_s: float) -> None:
+    """Let associations finish, cut off those that do not in time. The ports are closed."""
+    crowd.send_away()
+    if crowd.wait_until_empty(patience_s):
+        return
+    for assoc in crowd.present():
+        if assoc.is_established:
+            assoc.abort(block=False)
+    # An A-ABORT is on its way within moments, unless the client has stopped reading.
+    if not crowd.wait_until_empty(1.0):
+        for assoc in crowd.present():
+            log.warning("association_cut", peer=assoc.requestor.address)
+            if isinstance(assoc.dul.socket, BoundedSocket):
+                assoc.dul.socket.shut()
+        crowd.wait_until_empty(5.0)

@@ -5,11 +5,11 @@ decodes pixels, never waits for the analysis, and never logs what a data set hol
 """
 
 import traceback
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from typing import cast
 
 import structlog
@@ -19,19 +19,22 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from covidnet_node.admit import RESULT_CLASSES, SECONDARY_CAPTURE, admit, is_own_heatmap
 from covidnet_node.case import Admission, Reason, Received
+from covidnet_node.certificates import Renewing
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, Refuse, RetryLater
 from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
+from covidnet_node.receive.bounded import Limits
 from covidnet_node.receive.contexts import supported_contexts
+from covidnet_node.receive.crowd import Crowd
+from covidnet_node.receive.doorkeeper import Doorkeeper, Sender, sender_of
 from covidnet_node.receive.inbox import Inbox, Incoming
-from covidnet_node.receive.listen import Limits, Listener
+from covidnet_node.receive.listen import House, Listener, see_off
 from covidnet_node.receive.read_header import (
     CANNOT_UNDERSTAND,
     Header,
@@ -39,6 +42,7 @@ from covidnet_node.receive.read_header import (
     is_uid,
     read_header,
 )
+from covidnet_node.receive.refusals import Refusals
 
 log = structlog.get_logger()
 
@@ -57,24 +61,6 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who asks, and whom."""
-
-    calling_ae: str
-    called_ae: str
-    peer: str
-
-
-def _sender(assoc: Association) -> Sender:
-    primitive = cast(A_ASSOCIATE, assoc.requestor.primitive)
-    return Sender(
-        calling_ae=str(primitive.calling_ae_title).strip(),
-        called_ae=str(primitive.called_ae_title).strip(),
-        peer=assoc.requestor.address,
-    )
-
-
 class Receiver:
     """The C-ECHO and C-STORE SCP of the node."""
 
@@ -91,60 +77,97 @@ class Receiver:
         self._spool = spool
         self._clock = clock
         self._admitted = admitted
-        self._listener: Listener | None = None
+        receive = config.receive
+        self._crowd = Crowd(receive.max_associations, receive.max_connections_per_peer)
+        self._refusals = Refusals(journal, clock)
+        self._doorkeeper = Doorkeeper(config, self._crowd, self._refusals)
+        self._listeners: dict[str, Listener] = {}
+        """By the key of the port in node.toml."""
 
     def start(self) -> None:
-        """Bind the port and answer from now on; raises BadConfig if the port cannot be bound."""
+        """Bind the ports and answer from now on.
+
+        Raises BadConfig if a port cannot be bound or a certificate cannot be used.
+        """
         receive = self._config.receive
         limits = Limits(
             max_pdu_bytes=receive.max_pdu_bytes,
             request_timeout_s=receive.request_timeout_s,
             network_timeout_s=receive.network_timeout_s,
-            max_connections=2 * receive.max_associations,
         )
-        contexts = supported_contexts(receive)
-        address = (receive.address, receive.port)
-        try:
-            listener = Listener(
-                self._entity(), address, contexts, self._handlers(), limits, self._make_inbox
+        house = House(
+            entity=self._entity(),
+            contexts=supported_contexts(receive),
+            handlers=self._handlers(),
+            limits=limits,
+            make_inbox=self._make_inbox,
+            crowd=self._crowd,
+            allowed=self._doorkeeper.allowed,
+            refusals=self._refusals,
+        )
+        listeners = dict(self._bound(house))
+        for key, listener in listeners.items():
+            listener.start()
+            host, port = listener.server_address[:2]
+            log.info(
+                "listening", key=key, address=str(host), port=port, ae_title=house.entity.ae_title
             )
-        except OSError as error:
-            remedy = f"cannot listen on {receive.address}:{receive.port}: {error.strerror}"
-            raise BadConfig("node.toml", "receive.port", remedy) from error
-        listener.start()
-        self._listener = listener
-        host, port = self.address
-        log.info("listening", address=host, port=port, ae_title=self._config.node.ae_title)
+        self._listeners = listeners
+
+    def _bound(self, house: House) -> Iterator[tuple[str, Listener]]:
+        receive = self._config.receive
+        # The certificate first: a fault in it must not leave a port half open.
+        renewing = None if receive.tls is None else Renewing(receive.tls)
+        if receive.open_plain:
+            yield "receive.port", _bind(house, "receive.port", receive.address, receive.port)
+        if receive.tls is not None and renewing is not None:
+            key, port = "receive.tls.port", receive.tls.port
+            yield key, _bind(house, key, receive.address, port, renewing.context)
 
     @property
     def listening(self) -> bool:
-        """Whether clients are answered."""
-        return self._listener is not None and self._listener.listening
+        """Whether clients are answered, at every port."""
+        listeners = self._listeners.values()
+        return bool(listeners) and all(each.listening for each in listeners)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that are really bound."""
-        if self._listener is None:
-            raise RuntimeError("the receiver has not been started")
-        host, port = self._listener.server_address[:2]
+        """Host and port that are really bound: the plain ones, if there are any."""
+        return self._address(
+            "receive.port" if self._config.receive.open_plain else "receive.tls.port"
+        )
+
+    @property
+    def tls_address(self) -> tuple[str, int]:
+        """Host and port that are really bound for TLS."""
+        return self._address("receive.tls.port")
+
+    def _address(self, key: str) -> tuple[str, int]:
+        if key not in self._listeners:
+            raise RuntimeError(f"{key} has not been opened")
+        host, port = self._listeners[key].server_address[:2]
         return str(host), int(port)
 
     def stop(self, patience_s: float = STOP_S) -> None:
-        """Close the port, let associations finish for so long, then abort them."""
-        if self.listening and self._listener is not None:
-            self._listener.stop(patience_s)
-            log.info("stopped_listening")
+        """Close the ports, let associations finish for so long, then abort them."""
+        if not any(each.listening for each in self._listeners.values()):
+            return
+        for listener in self._listeners.values():
+            listener.close()
+        see_off(self._crowd, patience_s)
+        self._refusals.close()
+        log.info("stopped_listening")
 
     def _entity(self) -> ApplicationEntity:
         receive = self._config.receive
         entity = ApplicationEntity(self._config.node.ae_title)
         entity.implementation_class_uid = UID(IMPLEMENTATION_UID)
         entity.implementation_version_name = IMPLEMENTATION_NAME
-        entity.require_called_aet = receive.require_called_ae
-        entity.require_calling_aet = list(receive.calling_aes)
-        entity.maximum_pdu_size = receive.max_pdu_bytes
-        # The listener counts; pynetdicom would count clients that have not asked yet.
+        # Who may come, and how many, is decided in `Doorkeeper`, before pynetdicom's own rules.
+        entity.require_called_aet = False
+        entity.require_calling_aet = []
         entity.maximum_associations = 10 * receive.max_associations
+        entity.maximum_pdu_size = receive.max_pdu_bytes
         entity.acse_timeout = receive.request_timeout_s
         entity.dimse_timeout = receive.network_timeout_s
         entity.network_timeout = receive.network_timeout_s
@@ -152,56 +175,11 @@ class Receiver:
 
     def _handlers(self) -> list[evt.EventHandlerType]:
         return [
-            (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_REJECTED, self._on_rejected),
-            (evt.EVT_ACCEPTED, self._on_accepted),
+            (evt.EVT_REQUESTED, self._doorkeeper.on_requested),
+            (evt.EVT_ACCEPTED, self._doorkeeper.on_accepted),
             (evt.EVT_C_ECHO, self._on_echo),
             (evt.EVT_C_STORE, self._on_store),
         ]
-
-    # Associations
-
-    def _on_requested(self, event: Event) -> None:
-        """Turn one association too many away (PS3.8 9.3.4: transient, local limit exceeded)."""
-        if self._listener is None:
-            return
-        if self._listener.established >= self._config.receive.max_associations:
-            self._rejected(_sender(event.assoc), "local_limit", "")
-            event.assoc.acse.send_reject(0x02, 0x03, 0x02)
-            event.assoc.kill()
-
-    def _on_rejected(self, event: Event) -> None:
-        """Count an association that pynetdicom has rejected for its AE titles."""
-        sender, receive = _sender(event.assoc), self._config.receive
-        if receive.require_called_ae and sender.called_ae != self._config.node.ae_title:
-            self._rejected(sender, "called_ae", sender.called_ae)
-        else:
-            self._rejected(sender, "calling_ae", "")
-
-    def _on_accepted(self, event: Event) -> None:
-        """Count the presentation contexts that were rejected."""
-        kinds = [
-            (
-                "abstract_syntax" if context.result == 0x03 else "transfer_syntax",
-                str(context.abstract_syntax),
-            )
-            for context in event.assoc.rejected_contexts
-        ]
-        if kinds:
-            self._count(_sender(event.assoc), "contexts_rejected", dict.fromkeys(kinds))
-
-    def _rejected(self, sender: Sender, what: str, detail: str) -> None:
-        self._count(sender, "rejected", [(what, detail)])
-
-    def _count(self, sender: Sender, event: str, kinds: Collection[tuple[str, str]]) -> None:
-        """Log first, then count: a journal that is down must not hide it."""
-        caller, peer = sender.calling_ae, sender.peer
-        told = [": ".join(filter(None, kind)) for kind in kinds]
-        log.warning(event, calling_ae=caller, peer=peer, what=told)
-        try:
-            self._journal.count_rejections(caller, peer, list(kinds), self._clock())
-        except RetryLater as verdict:
-            log.warning("not_counted", what=told, reason=verdict.reason)
 
     def _on_echo(self, _event: Event) -> int:
         return SUCCESS
@@ -240,11 +218,11 @@ class Receiver:
         """Turn whatever comes of a C-STORE into a status; nothing is acknowledged and lost."""
         request = cast(C_STORE, event.request)
         incoming = request.DataSet
-        sender = _sender(event.assoc)
+        sender = sender_of(event.assoc)
         try:
             return self._store(request, sender, str(event.context.transfer_syntax))
         except Refuse as verdict:
-            self._rejected(sender, verdict.reason.value, verdict.detail)
+            self._doorkeeper.rejected(sender, verdict.reason.value, verdict.detail)
             return verdict.status
         except RetryLater as verdict:
             reason, detail = verdict.reason, verdict.detail
@@ -331,3 +309,17 @@ class Receiver:
         log_.info("admitted", case_id=case_id, reason=admission.reason)
         self._admitted()
         return SUCCESS
+
+
+def _bind(
+    house: House,
+    key: str,
+    address: str,
+    port: int,
+    tls: Callable[[], SSLContext] | None = None,
+) -> Listener:
+    try:
+        return Listener(house, (address, port), tls)
+    except OSError as error:
+        remedy = f"cannot listen on {address}:{port}: {error.strerror}"
+        raise BadConfig("node.toml", key, remedy) from error
