@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import groupby
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import case as sql_case
+from sqlalchemy import func, literal, or_, select
 
 from covidnet_node.case import Case, DeliveryState, Result, State
 from covidnet_node.journal.rows import case_of, result_of
@@ -126,10 +127,17 @@ class Observation(Store):
             )
 
     def backlog(self) -> tuple[Backlog, ...]:
-        """What each destination is still owed, by name."""
+        """What each destination is still owed, or has still to commit to, by name."""
+        pending = deliveries.c.state == DeliveryState.PENDING
+        uncommitted = deliveries.c.commit_due_at.is_not(None)
         query = (
-            select(deliveries.c.destination, func.count(), func.min(deliveries.c.owed_since))
-            .where(deliveries.c.state == DeliveryState.PENDING)
+            select(
+                deliveries.c.destination,
+                func.count(sql_case((pending, 1))),
+                func.count(sql_case((uncommitted, 1))),
+                func.min(deliveries.c.owed_since),
+            )
+            .where(or_(pending, uncommitted))
             .group_by(deliveries.c.destination)
             .order_by(deliveries.c.destination)
         )

@@ -117,6 +117,9 @@ def _send_again(connection: Connection, rows: list[AnyRow], now: datetime) -> No
                 owed_since=now,
                 due_at=now,
                 updated_at=now,
+                delivered_at=None,
+                commit_due_at=None,
+                commit_attempts=0,
             )
         )
 

@@ -20,7 +20,7 @@ class Debts(Store):
     def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
         """What a destination may be sent now, in the order in which it was journaled."""
         query = (
-            _joined()
+            joined()
             .where(
                 deliveries.c.state == DeliveryState.PENDING,
                 deliveries.c.destination == destination,
@@ -33,15 +33,20 @@ class Debts(Store):
         with self._read() as connection:
             return deliveries_of(connection, query, self._spool)
 
-    def delivered(self, delivery_id: int, now: datetime, detail: str = "") -> None:
+    def delivered(
+        self, delivery_id: int, now: datetime, detail: str = "", *, commit: bool = False
+    ) -> None:
         """The destination has stored the result. Raises IllegalTransition, RetryLater.
 
-        With the last row the case becomes done, or parked if its answer asked for that.
+        With `commit` it is still to be asked to commit to it. With the last row that waits for
+        nothing the case becomes done, or parked if its answer asked for that.
         """
         with self._write() as connection:
-            row = _step(connection, delivery_id, DeliveryState.DELIVERED, Cause.DELIVERED, now)
+            changes = {"delivered_at": now, "commit_due_at": now if commit else None}
+            state, cause = DeliveryState.DELIVERED, Cause.DELIVERED
+            row = step(connection, delivery_id, state, cause, now, columns=changes)
             words = f"{row.kind} to {row.destination} {detail}".rstrip()
-            _settle(connection, row.case_id, Cause.DELIVERED, words, now)
+            settle(connection, row.case_id, Cause.DELIVERED, words, now)
 
     def postpone(self, delivery_id: int, error: str, due_at: datetime, now: datetime) -> None:
         """The attempt failed; the next one is due at `due_at`.
@@ -50,7 +55,7 @@ class Debts(Store):
         """
         with self._write() as connection:
             pending, changes = DeliveryState.PENDING, {"due_at": due_at}
-            _step(connection, delivery_id, pending, Cause.RETRIED, now, error, changes)
+            step(connection, delivery_id, pending, Cause.RETRIED, now, error, changes)
 
     def owe_instead(self, delivery_id: int, result: Result, error: str, now: datetime) -> None:
         """The destination is owed the same result in another form, at once.
@@ -74,19 +79,19 @@ class Debts(Store):
                 written = insert(results).values(**columns).returning(results.c.id)
                 known = connection.execute(written).scalar_one()
             changes = {"due_at": now, "result_id": known}
-            _step(
-                connection, delivery_id, DeliveryState.PENDING, Cause.RETRIED, now, error, changes
-            )
+            step(connection, delivery_id, DeliveryState.PENDING, Cause.RETRIED, now, error, changes)
 
     def give_up(self, delivery_id: int, error: str, now: datetime) -> None:
         """The site's patience with this destination is at an end.
 
-        Once no row of the case is pending, it is parked. Raises IllegalTransition, RetryLater.
+        Once no row of the case is open, it is parked. Raises IllegalTransition, RetryLater.
         """
         with self._write() as connection:
-            row = _step(connection, delivery_id, DeliveryState.GIVEN_UP, Cause.GAVE_UP, now, error)
+            state, cause = DeliveryState.GIVEN_UP, Cause.GAVE_UP
+            changes = {"commit_due_at": None}
+            row = step(connection, delivery_id, state, cause, now, error, changes)
             words = f"{row.kind} to {row.destination}: {error}"
-            _settle(connection, row.case_id, Cause.GAVE_UP, words, now)
+            settle(connection, row.case_id, Cause.GAVE_UP, words, now)
 
     def destinations_owed(self) -> frozenset[str]:
         """Names of all destinations with pending rows, configured or not."""
@@ -108,11 +113,11 @@ class Debts(Store):
 def deliveries_of(
     connection: Connection, query: Select[tuple[Any, ...]], spool: Path
 ) -> tuple[Delivery, ...]:
-    """Run a query of `_joined` rows."""
+    """Run a query of `joined` rows."""
     return tuple(delivery_of(row, spool) for row in connection.execute(query))
 
 
-def _joined() -> Select[tuple[Any, ...]]:
+def joined() -> Select[tuple[Any, ...]]:
     """Deliveries with their result and their sender."""
     return (
         select(
@@ -121,7 +126,9 @@ def _joined() -> Select[tuple[Any, ...]]:
             deliveries.c.state.label("delivery_state"),
             deliveries.c.attempts,
             deliveries.c.owed_since,
+            deliveries.c.commit_attempts,
             results,
+            cases.c.study_uid,
             cases.c.calling_ae,
             cases.c.peer,
         )
@@ -130,7 +137,7 @@ def _joined() -> Select[tuple[Any, ...]]:
     )
 
 
-def _step(
+def step(
     connection: Connection,
     delivery_id: int,
     state: DeliveryState,
@@ -139,7 +146,10 @@ def _step(
     error: str = "",
     columns: Mapping[str, object] | None = None,
 ) -> AnyRow:
-    """Move one row after an attempt and return it as it was, with case and kind."""
+    """Move one row and return it as it was, with case and kind.
+
+    From pending it is an attempt to send, and counted.
+    """
     query = (
         select(deliveries, results.c.case_id, results.c.kind)
         .join(results, results.c.id == deliveries.c.result_id)
@@ -149,23 +159,25 @@ def _step(
     if row is None:
         raise UnknownCase(f"there is no delivery {delivery_id}")
     check_delivery_step(delivery_id, row.state, state, cause)
-    changes = {"state": state, "attempts": row.attempts + 1, "updated_at": now, **(columns or {})}
+    attempts = row.attempts + (row.state is DeliveryState.PENDING)
+    changes = {"state": state, "attempts": attempts, "updated_at": now, **(columns or {})}
     if error:
         changes |= {"last_error": error, "last_error_at": now}
     connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**changes))
     return row
 
 
-def _settle(connection: Connection, case_id: str, cause: Cause, words: str, now: datetime) -> None:
-    """Note what became of one row; if it was the last one, bring the case to rest."""
+def settle(connection: Connection, case_id: str, cause: Cause, words: str, now: datetime) -> None:
+    """Note what became of one row; if it was the last open one, bring the case to rest."""
     case = row_of(connection, case_id)
     query = (
-        select(deliveries.c.state)
+        select(deliveries.c.state, deliveries.c.commit_due_at)
         .join(results, results.c.id == deliveries.c.result_id)
         .where(results.c.case_id == case_id, results.c.retired_at.is_(None))
     )
-    states = set(connection.execute(query).scalars())
-    if DeliveryState.PENDING in states:
+    rows = connection.execute(query).all()
+    states = {row.state for row in rows}
+    if DeliveryState.PENDING in states or any(row.commit_due_at is not None for row in rows):
         move(connection, case, State.REPORTED, cause, now, words)
         return
     if DeliveryState.GIVEN_UP in states:
@@ -174,4 +186,4 @@ def _settle(connection: Connection, case_id: str, cause: Cause, words: str, now:
         move(connection, case, State.PARKED, Cause.GAVE_UP, now, words, gave_up)
         return
     after = State.DONE if case.park_reason is None else State.PARKED
-    move(connection, case, after, Cause.DELIVERED, now, words)
+    move(connection, case, after, cause, now, words)

@@ -129,6 +129,8 @@ def delivery_of(row: AnyRow, spool: Path) -> Delivery:
         state=row.delivery_state,
         attempts=row.attempts,
         owed_since=row.owed_since,
+        study_uid=row.study_uid,
+        commit_attempts=row.commit_attempts,
     )
 
 

@@ -24,7 +24,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from covidnet_node.case import DeliveryState, Outcome, Reason, ResultKind, State
+from covidnet_node.case import (
+    CommitmentState,
+    DeliveryState,
+    Outcome,
+    Promise,
+    Reason,
+    ResultKind,
+    State,
+)
 from covidnet_node.journal.transitions import Cause
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -184,9 +192,44 @@ deliveries = Table(
     Column("updated_at", Moment, nullable=False),
     Column("last_error", Plain(4000), nullable=False),
     Column("last_error_at", Moment),
+    Column("delivered_at", Moment),  # when the destination stored it last
+    # When it is to be asked to commit to it; null: it is not, or it has.
+    Column("commit_due_at", Moment),
+    Column("commit_attempts", Integer, nullable=False, server_default="0"),
     UniqueConstraint("result_id", "destination", name="one_row_per_result_and_destination"),
     Index("deliveries_by_due", "state", "destination", "due_at"),
     Index("deliveries_by_error", "last_error_at"),
+    Index("deliveries_by_commit_due", "state", "destination", "commit_due_at"),
+)
+
+# Storage commitment: one row per transaction, written before its request goes out.
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("transaction_uid", Plain(64), nullable=False, unique=True),
+    Column("destination", Plain(64), nullable=False),
+    Column("ae_title", Plain(16), nullable=False),
+    Column("peer", Plain(64), nullable=False),
+    Column("state", Word(CommitmentState), nullable=False),
+    Column("asked_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Index("commitments_by_state", "state", "destination"),
+)
+
+commitment_items = Table(
+    "commitment_items",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("commitment_id", Integer, ForeignKey("commitments.id"), nullable=False),
+    Column("delivery_id", Integer, ForeignKey("deliveries.id"), nullable=False),
+    # Of the delivery, when asked: an answer about an earlier delivery says nothing of a later one.
+    Column("delivered_at", Moment, nullable=False),
+    Column("sop_instance_uid", Plain(64), nullable=False),
+    Column("promise", Word(Promise)),  # null until there is a report
+    Column("failure_reason", Integer),
+    Index("commitment_items_by_commitment", "commitment_id"),
+    Index("commitment_items_by_delivery", "delivery_id"),
 )
 
 # Append only: one line per transition, written in the same transaction.

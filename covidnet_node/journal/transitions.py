@@ -22,6 +22,10 @@ class Cause(StrEnum):
     DUPLICATE = "duplicate"
     PARKED = "parked"
     DELIVERED = "delivered"
+    COMMITTED = "committed"
+    FOUND = "found"
+    NOT_COMMITTED = "not_committed"
+    WAIVED = "commitment_waived"
     GAVE_UP = "gave_up"
     SUPERSEDED = "superseded"
     REQUEUED = "requeued"
@@ -65,6 +69,17 @@ CASE_STEPS: frozenset[tuple[State | None, State, Cause]] = frozenset(
         (_R, _D, Cause.DELIVERED),
         (_R, _P, Cause.DELIVERED),  # all is delivered, and a person must look
         (_R, _P, Cause.GAVE_UP),
+        # commit, in the same way
+        (_R, _R, Cause.COMMITTED),
+        (_R, _R, Cause.FOUND),
+        (_R, _R, Cause.NOT_COMMITTED),
+        (_R, _R, Cause.WAIVED),
+        (_R, _D, Cause.COMMITTED),
+        (_R, _D, Cause.FOUND),
+        (_R, _D, Cause.WAIVED),
+        (_R, _P, Cause.COMMITTED),  # as with DELIVERED
+        (_R, _P, Cause.FOUND),
+        (_R, _P, Cause.WAIVED),
         # a later case answers the same image anew
         (_A, _A, Cause.SUPERSEDED),
         (_R, _R, Cause.SUPERSEDED),
@@ -91,6 +106,12 @@ DELIVERY_STEPS: frozenset[tuple[DeliveryState, DeliveryState, Cause]] = frozense
         (_PENDING, _PENDING, Cause.RETRIED),
         (_PENDING, _DELIVERED, Cause.DELIVERED),
         (_PENDING, _GIVEN_UP, Cause.GAVE_UP),
+        (_DELIVERED, _COMMITTED, Cause.COMMITTED),
+        (_DELIVERED, _COMMITTED, Cause.FOUND),  # by a query: it is there, as far as one can ask
+        (_DELIVERED, _DELIVERED, Cause.NOT_COMMITTED),  # asked again later
+        (_DELIVERED, _PENDING, Cause.NOT_COMMITTED),  # sent again
+        (_DELIVERED, _DELIVERED, Cause.WAIVED),
+        (_DELIVERED, _GIVEN_UP, Cause.GAVE_UP),
         (_GIVEN_UP, _PENDING, Cause.REQUEUED),
         (_DELIVERED, _PENDING, Cause.REQUEUED),
         (_COMMITTED, _PENDING, Cause.REQUEUED),

@@ -71,8 +71,11 @@ class Backlog:
 
     destination: str
     pending: int
+    """Results to send."""
+    uncommitted: int
+    """Results it has stored and is still to commit to."""
     owed_since: datetime
-    """Of the oldest."""
+    """Of the oldest of both."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,7 @@ def condition(journal: Journal, now: datetime) -> dict[str, list[dict[str, Any]]
             {
                 "destination": row.destination,
                 "results": row.pending,
+                "uncommitted": row.uncommitted,
                 "oldest_seconds": round((now - row.owed_since).total_seconds()),
             }
             for row in journal.backlog()

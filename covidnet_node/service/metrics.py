@@ -60,9 +60,24 @@ class JournalCollector(Collector):
         owed = GaugeMetricFamily(
             "covidnet_owed_results", "Results not yet delivered", labels=["destination"]
         )
+        uncommitted = GaugeMetricFamily(
+            "covidnet_uncommitted_results",
+            "Results delivered and not yet committed to",
+            labels=["destination"],
+        )
+        longest = GaugeMetricFamily(
+            "covidnet_oldest_owed_seconds",
+            "Age of the oldest result not yet delivered, or not yet committed to",
+            labels=["destination"],
+        )
         for debt in self._journal.backlog():
             owed.add_metric([debt.destination], debt.pending)
+            uncommitted.add_metric([debt.destination], debt.uncommitted)
+            age = max(0.0, (now - debt.owed_since).total_seconds())
+            longest.add_metric([debt.destination], age)
         yield owed
+        yield uncommitted
+        yield longest
         yield GaugeMetricFamily("covidnet_journal_up", "Whether the journal answers", 1.0)
         yield cases
         yield oldest
