@@ -4,13 +4,17 @@ Compared with the DICOM header before any decoder spends memory on a frame that 
 """
 
 import struct
-from dataclasses import dataclass
+
+from covidnet_node.imaging.frame_header import FrameHeader
+from covidnet_node.imaging.jpeg2000 import jpeg2000_header
 
 _JPEG_START = b"\xff\xd8"
 _SCAN = 0xDA
 _HUFFMAN = 0xC4
-_J2K_START = b"\xff\x4f\xff\x51"
-_JP2_BOX = b"\x00\x00\x00\x0cjP  "
+_SCAN_START = b"\xff\xda"
+_MOST_SCANS = 16
+"""Each one makes the decoder go over the whole frame again; an image has one, or one a color."""
+_LS_PRESETS = 0xF8
 _END = b"\xff\xd9"
 _TAIL = 64
 """Encoders pad the last fragment; the end marker must stand within this many bytes."""
@@ -18,32 +22,14 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 of JPEG-LS."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrameHeader:
-    """Geometry of a compressed frame."""
-
-    rows: int
-    columns: int
-    components: int
-    precision: int
-    """Bits per sample."""
-    process: int = 0
-    """SOF marker of a JPEG or JPEG-LS frame, which names its coding process; 0 for JPEG 2000."""
-
-
 def frame_header(stream: bytes) -> FrameHeader | None:
     """Geometry from a JPEG, JPEG-LS or JPEG 2000 codestream, None if it cannot be found."""
     try:
         if stream.startswith(_JPEG_START):
             return _jpeg(stream)
-        if stream.startswith(_JP2_BOX):
-            start = stream.find(_J2K_START)
-            return _jpeg2000(stream[start : start + 64]) if start > 0 else None
-        if stream.startswith(_J2K_START):
-            return _jpeg2000(stream)
+        return jpeg2000_header(stream)
     except (struct.error, IndexError):
         return None
-    return None
 
 
 def is_complete(stream: bytes) -> bool:
@@ -53,6 +39,8 @@ def is_complete(stream: bytes) -> bool:
 
 def _jpeg(stream: bytes) -> FrameHeader | None:
     """Walk the marker segments up to the first scan: a broken chain crashes some decoders."""
+    if stream.count(_SCAN_START) > _MOST_SCANS:
+        return None
     position = 2
     frame = None
     while stream[position] == 0xFF:
@@ -81,6 +69,8 @@ def _sound_segment(marker: int, content: bytes) -> bool:
         return False
     if marker == _HUFFMAN:
         return _sound_tables(content)
+    if marker == _LS_PRESETS:
+        return content[:1] in {b"\x01", b"\x02", b"\x03"}  # 4 would state another size
     if marker == 0xE0 and content.startswith(b"JFIF\0"):
         return content[5:6] == b"\x01"
     return True
@@ -113,11 +103,3 @@ def _frame(stream: bytes, position: int, length: int, marker: int) -> FrameHeade
 
 def _sound_sampling(byte: int) -> bool:
     return 1 <= byte >> 4 <= 4 and 1 <= byte & 15 <= 4
-
-
-def _jpeg2000(stream: bytes) -> FrameHeader:
-    """SIZ marker segment, ISO/IEC 15444-1 A.5.1."""
-    right, bottom, left, top = struct.unpack_from(">IIII", stream, 8)
-    (components,) = struct.unpack_from(">H", stream, 40)
-    depth = stream[42]
-    return FrameHeader(bottom - top, right - left, components, (depth & 0x7F) + 1)

@@ -40,7 +40,9 @@ PLUGINS = {
     uid.RLELossless: _OUR_RLE,
 }
 _PROCESSES = {
-    # Coding processes by their SOF marker; gdcm aborts the whole process on others.
+    # Coding processes by their SOF marker; gdcm aborts the whole process on others, and
+    # a progressive JPEG may ask for any number of passes.
+    uid.JPEGBaseline8Bit: {0xC0, 0xC1},
     uid.JPEGExtended12Bit: {0xC0, 0xC1},
     uid.JPEGLossless: {0xC3},
     uid.JPEGLosslessSV1: {0xC3},
