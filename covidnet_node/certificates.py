@@ -7,7 +7,6 @@ encryption only, no compression, no renegotiation, no resumption that would skip
 import hashlib
 import socket
 import ssl
-import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -22,6 +21,7 @@ from covidnet_node.config import Config
 from covidnet_node.config_doors import DestinationTls, ReceiveTls
 from covidnet_node.config_oversight import Audit, Http
 from covidnet_node.errors import BadConfig
+from covidnet_node.private_file import Exposed, check_private
 
 log = structlog.get_logger()
 
@@ -181,13 +181,14 @@ def _load_own(context: ssl.SSLContext, where: str, certificate: Path, key: Path)
 
 def _check_readable(key: str, path: Path) -> None:
     try:
-        with path.open("rb"):
-            mode = path.stat().st_mode
+        path.open("rb").close()
+        if key.endswith("key_file"):
+            check_private(path)
     except OSError as error:
         remedy = f"{path} cannot be read: {error.strerror}"
         raise BadConfig("node.toml", key, remedy) from error
-    if key.endswith("key_file") and mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise BadConfig("node.toml", key, f"{path} can be read by everybody; chmod 640 or less")
+    except Exposed as error:
+        raise BadConfig("node.toml", key, str(error)) from error
 
 
 class Renewing:

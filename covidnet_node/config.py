@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from covidnet_node.config_doors import AETitle, DestinationTls, Peer, Port, ReceiveTls, Section
+from covidnet_node.config_oversight import Audit, Http
 from covidnet_node.errors import BadConfig
 
 
@@ -286,13 +287,6 @@ class Retention(Section):
     parked_days: Days = 90
 
 
-class Http(Section):
-    """Status page, health and metrics."""
-
-    address: str = "127.0.0.1"
-    port: Port = 8042
-
-
 class Log(Section):
     """Operational log, JSON lines on standard error; never patient data."""
 
@@ -311,6 +305,7 @@ class Config(Section):
     destination: tuple[Destination, ...] = ()
     retention: Retention = Retention()
     http: Http = Http()
+    audit: Audit = Audit()
     log: Log = Log()
 
     @model_validator(mode="after")

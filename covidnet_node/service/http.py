@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and the status page, on loopback.
+"""Health, readiness, metrics and the status page; on loopback, or for those `guard` knows.
 
 Every answer is read from the journal. Nothing here changes anything, and nothing names a patient.
 """
@@ -20,11 +20,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from covidnet_node.audit.events import Record, unrecorded
 from covidnet_node.case import Case, State
+from covidnet_node.certificates import web_context
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.intended_use import NOTICE, PRODUCT
 from covidnet_node.journal.journal import Journal
+from covidnet_node.service.guard import BoundedConnection, Guard, check_token
 from covidnet_node.service.metrics import JournalCollector
 
 log = structlog.get_logger()
@@ -115,19 +118,26 @@ def summary(case: Case) -> dict[str, Any]:
 
 
 class HttpDoor:
-    """Serves the app from a thread of its own."""
+    """Serves the app from a thread of its own, behind a guard; raises BadConfig."""
 
-    def __init__(self, config: Config, app: Starlette) -> None:
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=config.http.address,
-                port=config.http.port,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-            )
+    def __init__(self, config: Config, app: Starlette, record: Record = unrecorded) -> None:
+        check_token(config.http)
+        settings = uvicorn.Config(
+            Guard(app, config.http, record),
+            host=config.http.address,
+            port=config.http.port,
+            http=BoundedConnection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
         )
+        if config.http.certificate_file is not None:
+            settings.load()
+            settings.ssl = web_context(config.http)
+        self._server = uvicorn.Server(settings)
         self._config = config
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
         self._ended = threading.Event()
