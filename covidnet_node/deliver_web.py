@@ -19,8 +19,10 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from covidnet_node.case import Result
+from covidnet_node.certificates import Files, client_context, words_of
 from covidnet_node.config import Destination
 from covidnet_node.deliver import SLOWEST_LINE, Fate, Sent, flaw, judged
+from covidnet_node.errors import BadConfig
 
 DUPLICATE = 0x0111
 """The one failure reason that means: it is there (see `deliver.STORED_WITH_WARNING`)."""
@@ -349,14 +351,11 @@ def _connection(target: WebTarget) -> HTTPConnection:
     if parts.scheme == "http":
         return HTTPConnection(host, parts.port, timeout=patience)
     # The files are read anew each time, so that a renewed certificate needs no restart.
-    for file in (target.ca_file, target.certificate_file, target.key_file):
-        if file is not None:
-            file.open("rb").close()  # says which one is missing; the TLS library does not
-    context = ssl.create_default_context(cafile=target.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if target.certificate_file is not None:
-        # An empty pass phrase instead of a question on the terminal.
-        context.load_cert_chain(target.certificate_file, target.key_file, password="")
+    files = Files(target.url, target.ca_file, target.certificate_file, target.key_file)
+    try:
+        context = client_context(files)
+    except BadConfig as fault:
+        raise ValueError(fault.remedy) from fault
     return HTTPSConnection(host, parts.port, timeout=patience, context=context)
 
 
@@ -374,10 +373,8 @@ def _why(error: Exception, patience_s: float = 0.0) -> str:
     """An error in words of this machine's libraries, never in the peer's."""
     if isinstance(error, TimeoutError):
         return f"nothing within {patience_s:g} s"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'broken off'}"
+        return words_of(error)
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "the connection was lost"
     if isinstance(error, OSError):

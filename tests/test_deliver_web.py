@@ -312,6 +312,7 @@ def files(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> di
     trustme.CA().cert_pem.write_to_path(str(found["other"]))
     client.cert_chain_pems[0].write_to_path(str(found["certificate"]))
     client.private_key_pem.write_to_path(str(found["key"]))
+    found["key"].chmod(0o600)
     return found
 
 
