@@ -11,6 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, generate_uid
 
+from covidnet_node.audit.events import Event
 from covidnet_node.config import Config, Node, Receive
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
@@ -32,7 +33,15 @@ class Site:
         self.journal = Journal.open(folder / "journal.sqlite")
         self.spool = Spool(folder / "spool")
         self.woken = threading.Semaphore(0)
-        self.receiver = Receiver(self.config, self.journal, self.spool, admitted=self.woken.release)
+        self.events: list[Event] = []
+        """What went into the audit trail."""
+        self.receiver = Receiver(
+            self.config,
+            self.journal,
+            self.spool,
+            admitted=self.woken.release,
+            record=self.events.append,
+        )
         self.receiver.start()
 
     @property

@@ -8,7 +8,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
+from covidnet_node.audit.events import Event, Peer, Record, Subject, Transfer, unrecorded
 from covidnet_node.case import Delivery, DeliveryState, Outcome, Owed, Reason, Result, ResultKind
 from covidnet_node.config import Config
 from covidnet_node.errors import RetryLater
@@ -41,12 +43,14 @@ class Faulty(Journal):
         self._fail_reading()
         return super().next_due(destination)
 
-    def delivered(self, delivery_id: int, now: datetime, detail: str = "") -> None:
+    def delivered(
+        self, delivery_id: int, now: datetime, detail: str = "", *, commit: bool = False
+    ) -> None:
         if self.bad_notes:
             self.bad_notes -= 1
             self.refused.set()
             raise BROKEN
-        super().delivered(delivery_id, now, detail)
+        super().delivered(delivery_id, now, detail, commit=commit)
 
     def _fail_reading(self) -> None:
         if self.bad_reads:
@@ -85,11 +89,13 @@ def web_deliverer(desk: Desk, pacs: FakeWebPacs, first_pause_s: float = 0.05) ->
     return Deliverer(config, config.destination[0], desk.journal)
 
 
-def deliverer(desk: Desk, pacs: FakePacs, first_pause_s: float = 0.05) -> Deliverer:
+def deliverer(
+    desk: Desk, pacs: FakePacs, first_pause_s: float = 0.05, record: Record = unrecorded
+) -> Deliverer:
     target = {"name": "pacs", "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.port}
     pauses = {"first_pause_s": first_pause_s, "longest_pause_s": 60, "give_up_after_hours": 1e9}
     config = Config.model_validate({"destination": [target], "deliver": pauses})
-    return Deliverer(config, config.destination[0], desk.journal)
+    return Deliverer(config, config.destination[0], desk.journal, record)
 
 
 def faulty(desk: Desk) -> Faulty:
@@ -170,3 +176,37 @@ def test_a_web_destination_that_is_back_is_sent_to_at_once(desk: Desk) -> None:
         wait_until(lambda: pacs.posts, DEADLINE_S, "the result")
         loop.stop()
         loop.join(DEADLINE_S)
+
+
+def test_what_went_out_and_what_was_refused_stands_in_the_audit_trail(
+    desk: Desk, fake_pacs: FakePacs
+) -> None:
+    (owed,) = desk.journal.due_deliveries("pacs", NOW, 10)
+    events: list[Event] = []
+    loop = deliverer(desk, fake_pacs, record=events.append)
+    fake_pacs.script.append(0xA700)
+    loop.start()
+    fake_pacs.wait_for(1, DEADLINE_S)
+    case = desk.journal.cases()[0].id
+    wait_until(
+        lambda: desk.journal.deliveries(case)[0].state is DeliveryState.DELIVERED,
+        DEADLINE_S,
+        "the delivery",
+    )
+    loop.stop()
+    loop.join(DEADLINE_S)
+    refused, stored = events
+    assert isinstance(refused, Transfer)
+    assert isinstance(stored, Transfer)
+    assert "A700" in refused.failure
+    assert (stored.inbound, stored.failure) == (False, "")
+    assert stored.peer == Peer(fake_pacs.ae_title, "127.0.0.1")
+    header = dcmread(owed.result.path)
+    assert stored.subject == Subject(
+        patient_id=header.PatientID,
+        patient_name=str(header.PatientName),
+        study_uid=header.StudyInstanceUID,
+        accession_number=header.get("AccessionNumber", ""),
+        sop_class_uid=header.SOPClassUID,
+        sop_instance_uid=header.SOPInstanceUID,
+    )

@@ -50,6 +50,8 @@ class Transfer:
     subject: Subject
     failure: str = ""
     """Empty: it arrived."""
+    held: bool = False
+    """Came in, and was known already."""
 
 
 @dataclass(frozen=True, slots=True)

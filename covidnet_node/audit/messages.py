@@ -104,8 +104,8 @@ def _activity(root: Element, event: Activity, source: Source, now: datetime) -> 
 
 
 def _transfer(root: Element, event: Transfer, source: Source, now: datetime) -> None:
-    # "R" where the other side receives: what it held before is not ours to know.
-    action = "C" if event.inbound else "R"
+    # Also "R" where the other side receives: what it held before is not ours to know.
+    action = "C" if event.inbound and not event.held else "R"
     _identify(root, "110104", action, now, words=event.failure)
     if event.inbound:
         _other(root, event.peer, "110153", requestor=True)

@@ -93,6 +93,7 @@ class SyslogOutlet:
     """RFC 5424 messages over TLS (RFC 5425) or UDP (RFC 5426)."""
 
     def __init__(self, settings: Audit, source: Source) -> None:
+        """Raises BadConfig when a certificate cannot be used."""
         parts = urlsplit(settings.syslog or "")
         self.name = "syslog"
         self._settings = settings
@@ -101,6 +102,8 @@ class SyslogOutlet:
         self._host = parts.hostname or ""
         self._port = parts.port or (6514 if self._tls else 514)
         self._wire: socket.socket | None = None
+        if self._tls:
+            client_context(audit_files(settings))
 
     def form(self, message: bytes, now: datetime, *, warning: bool) -> bytes:
         """Header of RFC 5424, then the message as UTF-8 with its mark."""

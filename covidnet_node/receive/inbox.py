@@ -29,6 +29,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from covidnet_node.audit.events import Subject
 from covidnet_node.case import Reason
 from covidnet_node.errors import Refuse
 
@@ -64,6 +65,10 @@ class Incoming(BytesIO):
         """Where the data set begins in the file."""
         self.received = 0
         """Bytes of the data set so far, kept or not."""
+        self.subject: Subject | None = None
+        """For the audit trail: whose it is, once the header has been read."""
+        self.held = False
+        """For the audit trail: whether it was known already."""
         self._limit = limit
         self._file: BinaryIO | None = None
         self._digest = hashlib.sha256()

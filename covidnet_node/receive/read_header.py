@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from covidnet_node.admit import HEADER_KEYWORDS, text_of
+from covidnet_node.audit.subject import KEYWORDS as AUDITED_KEYWORDS
 from covidnet_node.bounded_reading import HeaderTooLarge, read_elements
 from covidnet_node.case import InstanceKey, Reason
 from covidnet_node.errors import Refuse
@@ -22,7 +23,11 @@ CANNOT_UNDERSTAND = 0xC000
 DATA_SET_MISMATCH = 0xA900
 
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_WANTED = [tag for keyword in (*_IDENTITY, *HEADER_KEYWORDS) if (tag := tag_for_keyword(keyword))]
+_WANTED = [
+    tag
+    for keyword in (*_IDENTITY, *HEADER_KEYWORDS, *AUDITED_KEYWORDS)
+    if (tag := tag_for_keyword(keyword))
+]
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float, Double Float and plain Pixel Data; a group length or an Extended Offset Table
 (PS3.5 7.2, PS3.3 C.7.6.3.1.8) may come before them in their group."""
@@ -46,7 +51,7 @@ class Header:
     """What a received file says about itself."""
 
     dataset: Dataset
-    """Only what admission reads, not converted from its encoding."""
+    """Only what admission and the audit trail read, not converted from its encoding."""
     key: InstanceKey
     sop_class_uid: str
     has_pixels: bool

@@ -12,6 +12,7 @@ from datetime import datetime
 
 import structlog
 
+from covidnet_node.audit.events import Alert, AlertKind, Peer, Record, unrecorded
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.reception import OTHERS, TurnedAway
@@ -23,6 +24,8 @@ PER_SECOND = 0.5
 """Lines of one kind, and commits, that may follow each other at once, and on the average."""
 GATHER_S = 5.0
 """How late a sum may come."""
+STRANGERS = frozenset({"called_ae", "calling_ae", "address", "certificate", "tls"})
+"""Refusals of somebody, not of something: PS3.15 A.5.3.11 calls them node authentication."""
 MOST_GATHERED = 200
 """Different names between two commits."""
 
@@ -52,8 +55,10 @@ class Refusals:
         journal: Journal,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        record: Record = unrecorded,
     ) -> None:
         self._journal = journal
+        self._record = record
         self._clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -85,8 +90,13 @@ class Refusals:
     ) -> None:
         """Count in the journal, now or with the next sum; `kinds` as in the journal.
 
-        With `at_once` false it never waits for the journal.
+        With `at_once` false it never waits for the journal. Strangers go into the audit trail.
         """
+        for what, detail in kinds:
+            if what in STRANGERS:
+                words = f"{what}: {detail}" if detail else what
+                peer_ = Peer(calling_ae, peer)
+                self._record(Alert(AlertKind.NODE_AUTHENTICATION, peer_, words))
         with self._lock:
             for what, detail in kinds:
                 self._gather(TurnedAway(calling_ae, peer, what, detail))

@@ -21,6 +21,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
 from covidnet_node.admit import RESULT_CLASSES, SECONDARY_CAPTURE, admit, is_own_heatmap
+from covidnet_node.audit.events import Peer, Record, Subject, Transfer, unrecorded
+from covidnet_node.audit.subject import subject_of
 from covidnet_node.case import Admission, Reason, Received
 from covidnet_node.certificates import Renewing
 from covidnet_node.config import Config
@@ -71,6 +73,7 @@ class Receiver:
         spool: Spool,
         clock: Callable[[], datetime] = _utc_now,
         admitted: Callable[[], None] = lambda: None,
+        record: Record = unrecorded,
     ) -> None:
         self._config = config
         self._journal = journal
@@ -79,7 +82,8 @@ class Receiver:
         self._admitted = admitted
         receive = config.receive
         self._crowd = Crowd(receive.max_associations, receive.max_connections_per_peer)
-        self._refusals = Refusals(journal, clock)
+        self._record = record
+        self._refusals = Refusals(journal, clock, record=record)
         self._doorkeeper = Doorkeeper(config, self._crowd, self._refusals)
         self._listeners: dict[str, Listener] = {}
         """By the key of the port in node.toml."""
@@ -215,10 +219,16 @@ class Receiver:
             raise RetryLater(Reason.NO_SPACE, f"less than {low} MiB free (receive.low_disk_mib)")
 
     def _on_store(self, event: Event) -> int:
-        """Turn whatever comes of a C-STORE into a status; nothing is acknowledged and lost."""
+        """Answer a C-STORE, once it stands in the audit trail."""
         request = cast(C_STORE, event.request)
-        incoming = request.DataSet
         sender = sender_of(event.assoc)
+        status = self._answer(request, sender, event)
+        self._record(arrival(request, sender, status))
+        return status
+
+    def _answer(self, request: C_STORE, sender: Sender, event: Event) -> int:
+        """Turn whatever comes of a C-STORE into a status; nothing is acknowledged and lost."""
+        incoming = request.DataSet
         try:
             return self._store(request, sender, str(event.context.transfer_syntax))
         except Refuse as verdict:
@@ -246,10 +256,13 @@ class Receiver:
         path, sha256 = incoming.finish()
         sop_class = str(request.AffectedSOPClassUID)
         if path is None:
+            incoming.held = True
             return self._ignore(sop_class)
         header = read_header(path, incoming.offset, transfer_syntax)
+        incoming.subject = subject_of(header.dataset)
         check_command(header, sop_class, str(request.AffectedSOPInstanceUID))
         if sop_class == SECONDARY_CAPTURE and is_own_heatmap(header.dataset):
+            incoming.held = True
             return self._ignore(sop_class)
         received = Received(
             key=header.key,
@@ -265,7 +278,8 @@ class Receiver:
         admission = self._judge(header, received)
         if not admission.admitted:
             return self._refuse(received, admission)
-        return self._keep(path, received, admission)
+        incoming.held = not self._keep(path, received, admission)
+        return SUCCESS
 
     def _refuse(self, received: Received, admission: Admission) -> int:
         """Not our kind of image: the row stays, the pixels go."""
@@ -287,17 +301,17 @@ class Receiver:
         rules, today = self._config.admit, received.received_at.date()
         return admit(header.dataset, received.sop_class_uid, received.calling_ae, rules, today)
 
-    def _keep(self, path: Path, received: Received, admission: Admission) -> int:
+    def _keep(self, path: Path, received: Received, admission: Admission) -> bool:
         """File in its place, then the journal's row, then Success: in this order.
 
-        If the row cannot be written the file stays: a commit may have succeeded although it
-        reported failure. The spool is swept of what no row knows.
+        Tells whether it is new. If the row cannot be written the file stays: a commit may have
+        succeeded although it reported failure. The spool is swept of what no row knows.
         """
         log_ = log.bind(calling_ae=received.calling_ae)
         for known in self._journal.versions(received.key):
             if known.received.sha256 == received.sha256:
                 log_.info("duplicate", case_id=known.id)
-                return SUCCESS
+                return False
         case_id = new_case_id(received.received_at)
         self._spool.keep(path, case_id)
         case = self._journal.admit(case_id, received, admission, self._clock())
@@ -305,10 +319,27 @@ class Receiver:
             # Another association brought the same bytes at the same time.
             self._spool.drop(case_id)
             log_.info("duplicate", case_id=case.id)
-            return SUCCESS
+            return False
         log_.info("admitted", case_id=case_id, reason=admission.reason)
         self._admitted()
-        return SUCCESS
+        return True
+
+
+def arrival(request: C_STORE, sender: Sender, status: int) -> Transfer:
+    """What the audit trail is to know of one C-STORE."""
+    incoming = request.DataSet
+    subject = incoming.subject if isinstance(incoming, Incoming) else None
+    return Transfer(
+        inbound=True,
+        peer=Peer(sender.calling_ae, sender.peer),
+        subject=subject
+        or Subject(
+            sop_class_uid=str(request.AffectedSOPClassUID or ""),
+            sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
+        ),
+        failure="" if status == SUCCESS else f"answered with status {status:04X}",
+        held=isinstance(incoming, Incoming) and incoming.held,
+    )
 
 
 def _bind(

@@ -13,6 +13,7 @@ from time import monotonic
 import structlog
 from pydicom.uid import UID, Comprehensive3DSRStorage
 
+from covidnet_node.audit.events import Record, unrecorded
 from covidnet_node.case import Delivery, Reason, ResultKind
 from covidnet_node.config import Config, Destination
 from covidnet_node.deliver import Sent, flaw
@@ -20,6 +21,7 @@ from covidnet_node.errors import RetryLater
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
+from covidnet_node.service.departures import departure
 from covidnet_node.service.doors import Door, door_to
 
 log = structlog.get_logger()
@@ -31,11 +33,18 @@ POLL_S = 5.0
 class Deliverer(threading.Thread):
     """Delivers to one destination until told to stop."""
 
-    def __init__(self, config: Config, destination: Destination, journal: Journal) -> None:
+    def __init__(
+        self,
+        config: Config,
+        destination: Destination,
+        journal: Journal,
+        record: Record = unrecorded,
+    ) -> None:
         super().__init__(name=f"deliver to {destination.name}", daemon=True)
         self.destination = destination
         self._config = config
         self._journal = journal
+        self._audit = record
         self._spool = Spool(config.node.data / "spool")
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -137,6 +146,8 @@ class Deliverer(threading.Thread):
 
     def _record(self, delivery: Delivery, sent: Sent, now: datetime) -> None:
         """Journal what became of one result before the next one is sent."""
+        if sent.tried:
+            self._audit(departure(self.destination, delivery, sent))
         if sent.stored:
             self._journal.delivered(delivery.id, now, sent.detail)
             self._unreachable, self._quiet_until = 0, None

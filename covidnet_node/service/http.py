@@ -15,6 +15,7 @@ import uvicorn
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -43,10 +44,14 @@ class Health:
     ready: Callable[[], bool]
 
 
-def build_app(config: Config, journal: Journal, health: Health) -> Starlette:
+def build_app(
+    config: Config, journal: Journal, health: Health, *more_metrics: Collector
+) -> Starlette:
     """The five doors: /healthz, /readyz, /metrics, /api/cases, /."""
     registry = CollectorRegistry()
     registry.register(JournalCollector(journal, health.listening, health.ready))
+    for collector in more_metrics:
+        registry.register(collector)
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=select_autoescape(),

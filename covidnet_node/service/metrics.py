@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from covidnet_node.audit.trail import Trail
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 
@@ -83,3 +84,22 @@ class JournalCollector(Collector):
         yield oldest
         yield counters
         yield rejections
+
+
+class TrailCollector(Collector):
+    """What waits to leave the audit trail, and what it has lost."""
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+
+    def collect(self) -> Iterator[Metric]:
+        """Nothing of either without an audit trail."""
+        waiting = GaugeMetricFamily(
+            "covidnet_audit_waiting_bytes", "Audit messages not yet brought out", labels=["way"]
+        )
+        for way, size in self._trail.waiting.items():
+            waiting.add_metric([way], size)
+        yield waiting
+        yield CounterMetricFamily(
+            "covidnet_audit_lost", "Audit messages that could not be recorded", self._trail.lost
+        )

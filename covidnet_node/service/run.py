@@ -6,7 +6,9 @@ release what is in hand, close.
 """
 
 import errno
+import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,15 +19,18 @@ from types import FrameType
 
 import structlog
 
+from covidnet_node.audit.trail import audit_trail
 from covidnet_node.case import Reason
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.private_file import OTHERS
 from covidnet_node.receive.scp import Receiver
 from covidnet_node.service.delivering import Deliverer, wake_all
 from covidnet_node.service.http import Health, HttpDoor, build_app
+from covidnet_node.service.metrics import TrailCollector
 from covidnet_node.service.notify import notify, watchdog_interval
 from covidnet_node.service.schedule import build_schedule
 from covidnet_node.service.workers import WORKER, Supervisor
@@ -66,6 +71,8 @@ def serve(config: Config, worker: str = WORKER) -> None:
     `worker` is the module that worker processes run.
     """
     stop = threading.Event()
+    # Whatever a library writes, into whatever folder, is for the service alone.
+    os.umask(0o077)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
@@ -107,12 +114,17 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
     )
     with ExitStack() as parts:
         spool = Spool(prepare_data(config.node.data) / "spool")
+        trail = parts.enter_context(audit_trail(config))
         journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
         recover(config, journal)
 
-        deliverers = tuple(Deliverer(config, each, journal) for each in config.destination)
+        deliverers = tuple(
+            Deliverer(config, each, journal, trail.record) for each in config.destination
+        )
         supervisor = Supervisor(config, journal, wake_all(deliverers), worker)
-        receiver = Receiver(config, journal, spool, admitted=supervisor.wake)
+        receiver = Receiver(
+            config, journal, spool, admitted=supervisor.wake, record=trail.record
+        )
 
         receiver.start()
         # For a start that fails half-way; a node that ran has closed it first of all, see below.
@@ -124,7 +136,8 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
         parts.callback(supervisor.stop, STOP_WORKING_S)
 
         health = Health(lambda: receiver.listening, lambda: supervisor.ready)
-        http = HttpDoor(config, build_app(config, journal, health))
+        app = build_app(config, journal, health, TrailCollector(trail))
+        http = HttpDoor(config, app, trail.record)
         http.start()
         parts.callback(http.stop)
         log.info("http_open", address=config.http.address, port=http.port)
@@ -144,6 +157,8 @@ def prepare_data(folder: Path) -> Path:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(folder.stat().st_mode) & OTHERS:
+            folder.chmod(0o700)
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
