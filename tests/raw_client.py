@@ -1,6 +1,7 @@
 """A scripted DICOM client on a plain socket: says exactly what a test wants said."""
 
 import socket
+import ssl
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -55,8 +56,20 @@ def request_pdu(contexts, *, calling="SENDER", called="COVIDNET") -> bytes:
 class RawClient:
     """One connection; every read has a deadline."""
 
-    def __init__(self, address: tuple[str, int], deadline: float = 20) -> None:
-        self.socket = socket.create_connection(address, timeout=deadline)
+    def __init__(
+        self,
+        address: tuple[str, int],
+        deadline: float = 20,
+        tls: ssl.SSLContext | None = None,
+        source: str = "",
+    ) -> None:
+        origin = (source, 0) if source else None
+        self.socket = socket.create_connection(address, deadline, origin)
+        if tls is not None:
+            # An end without a farewell is an error, so that a test sees it.
+            self.socket = tls.wrap_socket(
+                self.socket, server_hostname=address[0], suppress_ragged_eofs=False
+            )
         self.results: dict[int, int] = {}
         self.max_pdu = 0
 

@@ -33,7 +33,7 @@ from covidnet_node.receive.bounded import (
     length_of,
     read_exactly,
 )
-from covidnet_node.receive.crowd import Crowd, Visitor, cut
+from covidnet_node.receive.crowd import Crowd, Visitor
 from covidnet_node.receive.inbox import Inbox
 from covidnet_node.receive.pacing import Checkpoint, RingingQueue
 from covidnet_node.receive.refusals import Refusals
@@ -68,6 +68,7 @@ class Connection(RequestHandler):
     def __init__(self, visitor: Visitor, client_address: Address, server: "Listener") -> None:
         self.visitor = visitor
         self._deadline = time.monotonic() + server.house.limits.request_timeout_s
+        self._identity: Identity | None = None
         super().__init__(visitor.wire, client_address, server)
 
     def handle(self) -> None:
@@ -77,8 +78,7 @@ class Connection(RequestHandler):
         clients cost one waiting thread and hold no association.
         """
         house = self.server.house
-        identity = self._shake_hands() if self.server.tls is not None else None
-        request = self._read_request()
+        request = self._read_request() if self._shake_hands() else None
         if not request or not house.crowd.asked(self.visitor):
             farewell(self.request)
             self.server.shutdown_request(self.request)
@@ -86,7 +86,9 @@ class Connection(RequestHandler):
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request.settimeout(house.limits.network_timeout_s)
         assoc = self._create_association()
-        sock = BoundedSocket(assoc, self.request, house.limits, house.refusals, request, identity)
+        sock = BoundedSocket(
+            assoc, self.request, house.limits, house.refusals, request, self._identity
+        )
         assoc.dul.socket = sock
         assoc.dul.state_machine = Machine(assoc.dul)
         inbox = house.make_inbox(assoc)
@@ -101,30 +103,29 @@ class Connection(RequestHandler):
             sock.free()
             house.crowd.exit(assoc)
 
-    def _shake_hands(self) -> Identity | None:
-        """Turn to TLS, in the time left; says who the client is, if it has shown a certificate.
-
-        If that fails, nothing can be read any more.
-        """
-        context, wire = self.server.tls, cast(socket.socket, self.request)
-        peer = self.client_address[0]
+    def _shake_hands(self) -> bool:
+        """Turn to TLS, if this port speaks it, in the time left; learn who the client is."""
+        if self.server.tls is None:
+            return True
+        wire, peer = cast(socket.socket, self.request), self.client_address[0]
+        house = self.server.house
         try:
-            if context is None:
-                return None
-            wire = context().wrap_socket(wire, server_side=True, do_handshake_on_connect=False)
+            context = self.server.tls()
+            wire = context.wrap_socket(wire, server_side=True, do_handshake_on_connect=False)
             self.request = wire
-            self.server.house.crowd.hold(self.visitor, wire)
+            house.crowd.hold(self.visitor, wire)
             wire.settimeout(max(self._deadline - time.monotonic(), 0.001))
             wire.do_handshake()
-            return identity_of(wire)
+            self._identity = identity_of(wire)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError, ConnectionError):
             log.debug("no_handshake", peer=peer)
+            return False
         except (OSError, ValueError) as error:
             why = words_of(error) if isinstance(error, OSError) else type(error).__name__
-            self.server.house.refusals.tell("tls_refused", peer=peer, why=why)
-            self.server.house.refusals.count("", peer, [("tls", why)])
-        cut(wire)
-        return None
+            house.refusals.tell("tls_refused", peer=peer, why=why)
+            house.refusals.count("", peer, [("tls", why)])
+            return False
+        return True
 
     def _read_request(self) -> bytearray:
         """Read the A-ASSOCIATE-RQ; empty if none comes in time, or something else."""
