@@ -118,14 +118,19 @@ def test_a_destination_that_wants_nothing_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("taken", "kept"),
-    [(ComprehensiveSRStorage, 2), (EnhancedSRStorage, 3)],
+    ("asked", "taken", "kept"),
+    [
+        ("comprehensive_3d", ComprehensiveSRStorage, 2),
+        ("comprehensive_3d", EnhancedSRStorage, 3),
+        ("comprehensive", EnhancedSRStorage, 2),
+    ],
 )
 def test_a_pacs_that_takes_only_older_classes_gets_the_same_report_in_one(
-    journal, spool, tmp_path, taken, kept
+    journal, spool, tmp_path, asked, taken, kept
 ):
     with FakePacs(contexts=[build_context(taken)]) as pacs:
         name = {"name": "pacs", "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.port}
+        name["results"] = {"report": asked}
         settings = Config.model_validate(
             {"node": {"data": str(tmp_path)}, "analyze": {"max_crashes": 1}, "destination": [name]}
         )

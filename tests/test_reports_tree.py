@@ -13,7 +13,7 @@ from pydicom.uid import (
 from covidnet_node.case import Analysis, Probabilities, ResultKind
 from covidnet_node.config import Results
 from covidnet_node.reports import codes, uids
-from covidnet_node.reports.order import Reference, ReportClass
+from covidnet_node.reports.order import REPORT_CLASS_UIDS, Reference, ReportClass
 from covidnet_node.reports.recast import recast
 from covidnet_node.reports.results import build_results, encode
 from tests.orders import (
@@ -133,10 +133,14 @@ def test_the_destination_chooses_the_class_and_nothing_else(
     assert made.SeriesInstanceUID == plain.SeriesInstanceUID
 
 
-@pytest.mark.parametrize("wanted", ["comprehensive_3d", "comprehensive", "enhanced"])
+@pytest.mark.parametrize(
+    ("start", "wanted"),
+    [("comprehensive_3d", "comprehensive"), ("comprehensive_3d", "enhanced"),
+     ("comprehensive", "enhanced")],
+)  # fmt: skip
 @OUTCOMES
 def test_a_report_is_recast_to_what_the_profile_would_have_given(
-    analysis: Analysis, wanted: ReportClass
+    analysis: Analysis, start: ReportClass, wanted: ReportClass
 ) -> None:
     source = header(
         SpecificCharacterSet=b"ISO_IR 100",
@@ -146,12 +150,34 @@ def test_a_report_is_recast_to_what_the_profile_would_have_given(
     before = Reference("2.25.77", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.78")
     first = order(source, analysis=analysis, predecessor=before)
     asked = report(replace(first, profile=Results(report=wanted)))
-    assert recast(encode(report(first)), wanted) == encode(asked)
+    given = report(replace(first, profile=Results(report=start)))
+    assert recast(encode(given), wanted) == encode(asked)
 
 
-def test_what_is_no_comprehensive_3d_report_is_not_recast() -> None:
-    with pytest.raises(ValueError, match="Comprehensive 3D"):
-        recast(encode(heatmap(order())), "enhanced")
+@pytest.mark.parametrize("known", REPORT_CLASS_UIDS)
+@pytest.mark.parametrize("own", REPORT_CLASS_UIDS)
+def test_a_report_names_its_predecessor_as_its_reader_has_it(
+    own: ReportClass, known: ReportClass
+) -> None:
+    """In the class of the report; in the one that is known, if that is below already."""
+    plain = order(predecessor=None, pixel_digest="earlier")
+    earlier = {each: report(replace(plain, profile=Results(report=each)))
+               for each in REPORT_CLASS_UIDS}  # fmt: skip
+    before = Reference("2.25.77", REPORT_CLASS_UIDS[known], earlier[known].SOPInstanceUID)
+    made = report(order(predecessor=before, profile=Results(report=own)))
+    (study,) = made.PredecessorDocumentsSequence
+    (item,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    named = earlier[max(own, known, key=list(REPORT_CLASS_UIDS).index)]
+    assert item.ReferencedSOPInstanceUID == named.SOPInstanceUID
+    assert item.ReferencedSOPClassUID == named.SOPClassUID
+
+
+@pytest.mark.parametrize("wanted", ["comprehensive_3d", "comprehensive"])
+def test_a_report_is_recast_downward_only(wanted: ReportClass) -> None:
+    made = encode(report(order(profile=Results(report="comprehensive"))))
+    for file in (made, encode(heatmap(order()))):
+        with pytest.raises(ValueError, match="class above"):
+            recast(file, wanted)
 
 
 def test_no_report_leaves_where_none_is_wanted_but_not_analyzed_is_always_said() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +84,26 @@ REPORT_CLASS_UIDS: dict[str, UID] = {
     "comprehensive": ComprehensiveSRStorage,
     "enhanced": EnhancedSRStorage,
 }
-"""What a profile's word stands for."""
+"""What a profile's word stands for. Each class holds what the next one holds, and more."""
+
+_DOWNWARD: tuple[ReportClass, ...] = get_args(ReportClass)
 
 
-def report_class_uid(order: Order) -> UID | None:
-    """SOP Class UID of the report; None where the profile wants none."""
-    wanted = report_class(order)
-    return None if wanted is None else REPORT_CLASS_UIDS[wanted]
+def class_called(sop_class_uid: str) -> ReportClass | None:
+    """Name the class of a report; None: it is no class of report that we send."""
+    return next((each for each in _DOWNWARD if REPORT_CLASS_UIDS[each] == sop_class_uid), None)
+
+
+def classes_between(above: ReportClass, down_to: ReportClass) -> tuple[ReportClass, ...]:
+    """List the classes below one, down to another and with it; empty if that is not below."""
+    return _DOWNWARD[_DOWNWARD.index(above) + 1 : _DOWNWARD.index(down_to) + 1]
+
+
+def class_below(above: ReportClass) -> ReportClass | None:
+    """Name the next class, which asks for less of its reader; None: there is none."""
+    return next(iter(classes_between(above, _DOWNWARD[-1])), None)
+
+
+def is_below(one: ReportClass, other: ReportClass) -> bool:
+    """Whether a report of class `other` can be recast as `one`."""
+    return bool(classes_between(other, one))

@@ -3,28 +3,48 @@
 from io import BytesIO
 
 from pydicom import dcmread
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.dataset import Dataset
 
-from covidnet_node.reports.identity import raw_element, text
-from covidnet_node.reports.order import REPORT_CLASS_UIDS, ReportClass
+from covidnet_node.reports.identity import raw_element, tag_of, text
+from covidnet_node.reports.order import (
+    REPORT_CLASS_UIDS,
+    Reference,
+    ReportClass,
+    class_called,
+    is_below,
+)
 from covidnet_node.reports.results import encode
-from covidnet_node.reports.uids import recast_uid
+from covidnet_node.reports.uids import in_class, recast_uid
 
 
 def recast(file: bytes, wanted: ReportClass) -> bytes:
-    """Rewrite a Comprehensive 3D SR of ours as Comprehensive or Enhanced SR.
+    """Rewrite a report of ours in a class that asks for less of its reader.
 
     The result is, byte for byte, what a profile that asks for that class would have given: the
-    same content under its own UID. Raises ValueError for a file of another class.
+    same content under its own UID. Raises ValueError for what is no report of a class above.
     """
     report = dcmread(BytesIO(file))
-    if text(report, "SOPClassUID") != Comprehensive3DSRStorage:
-        raise ValueError("only a Comprehensive 3D SR can be recast")
-    for keyword, value in (
-        ("SOPClassUID", REPORT_CLASS_UIDS[wanted]),
-        ("SOPInstanceUID", recast_uid(text(report, "SOPInstanceUID"), wanted)),
-    ):
-        element = report.get_item(keyword)
-        padded = value.encode("ascii") + b"\0" * (len(value) % 2)
-        report[element.tag] = raw_element(element.tag, padded)
+    given = class_called(text(report, "SOPClassUID"))
+    if given is None or not is_below(wanted, given):
+        raise ValueError("only a report of a class above can be recast")
+    _set(report, "SOPClassUID", REPORT_CLASS_UIDS[wanted])
+    _set(report, "SOPInstanceUID", recast_uid(text(report, "SOPInstanceUID"), wanted, given))
+    # In place: `identity.items` would give copies.
+    for study in report.get("PredecessorDocumentsSequence", ()):
+        for series in study.ReferencedSeriesSequence:
+            for item in series.ReferencedSOPSequence:
+                _recast_reference(item, wanted)
     return encode(report)
+
+
+def _recast_reference(item: Dataset, wanted: ReportClass) -> None:
+    """Point at the earlier report in the class that this one now has."""
+    names = text(item, "ReferencedSOPClassUID"), text(item, "ReferencedSOPInstanceUID")
+    there = in_class(Reference("", *names), wanted)
+    _set(item, "ReferencedSOPClassUID", there.sop_class_uid)
+    _set(item, "ReferencedSOPInstanceUID", there.sop_uid)
+
+
+def _set(dataset: Dataset, keyword: str, value: str) -> None:
+    padded = value.encode("ascii") + b"\0" * (len(value) % 2)
+    dataset[tag_of(keyword)] = raw_element(tag_of(keyword), padded)

@@ -43,7 +43,7 @@ from covidnet_node.case import Algorithm, Outcome, ResultKind
 from covidnet_node.intended_use import CLASSES, MANUFACTURER, PRODUCT
 from covidnet_node.reports import codes, narrative, uids
 from covidnet_node.reports.identity import STAND_INS, count, remarks, text
-from covidnet_node.reports.order import REPORT_CLASS_UIDS, Order, Reference, report_class
+from covidnet_node.reports.order import Order, class_called, report_class
 from covidnet_node.reports.regions import PEAK_SHARE, Region, patient_side, pointed_at
 from covidnet_node.reports.series import Series
 
@@ -68,7 +68,7 @@ def build_report(order: Order, series: Series) -> Dataset:
         manufacturer=MANUFACTURER,
         is_complete=True,
         is_verified=False,
-        previous_versions=_previous(order.predecessor),
+        previous_versions=_previous(order),
         series_description=series.description,
         coding_schemes=[codes.private_scheme()],
     )
@@ -106,9 +106,12 @@ def _evidence(source: Dataset) -> Dataset:
     return evidence
 
 
-def _previous(predecessor: Reference | None) -> list[Dataset] | None:
-    if predecessor is None or predecessor.sop_class_uid not in REPORT_CLASS_UIDS.values():
+def _previous(order: Order) -> list[Dataset] | None:
+    """Name the report that this one replaces, in the class of this one: what its reader has."""
+    predecessor, own = order.predecessor, report_class(order)
+    if predecessor is None or own is None or class_called(predecessor.sop_class_uid) is None:
         return None
+    predecessor = uids.in_class(predecessor, own)
     item = Dataset()
     # The predecessor answers an image of the same study.
     item.StudyInstanceUID = STAND_INS["StudyInstanceUID"]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from covidnet_node.case import Result, ResultKind
-from covidnet_node.reports.order import Order, Reference, report_class_uid
+from covidnet_node.reports.order import REPORT_CLASS_UIDS, Order, Reference
 from covidnet_node.reports.uids import instance_uid
 
 _TELLING = (ResultKind.REPORT, ResultKind.HEATMAP)
@@ -27,23 +27,24 @@ def succeed(order: Order, earlier: Sequence[Sequence[Result]], now: datetime) ->
         return order
     *before, last = earlier
     names = {result.sop_instance_uid for result in last}
-    for candidate in (order.predecessor, *(refer(results, order) for results in before)):
+    for candidate in (order.predecessor, *(refer(results) for results in before)):
         same = replace(order, predecessor=candidate)
         if any(instance_uid(same, kind) in names for kind in _TELLING):
             return same
-    return replace(order, predecessor=refer(last, order) or order.predecessor, content_at=now)
+    return replace(order, predecessor=refer(last) or order.predecessor, content_at=now)
 
 
-def refer(results: Sequence[Result], order: Order) -> Reference | None:
-    """Point at the report among results, of the order's own class where there are several.
+def refer(results: Sequence[Result]) -> Reference | None:
+    """Point at the report among results, in the class that holds most where there are several.
 
-    Where the profile wanted no report, at the heatmap: a third answer must not take the name of the
-    first because nothing told of the second.
+    From its name follow those in the classes below, so each destination's report can name it in
+    its own class. Where the profile wanted no report, at the heatmap: a third answer must not take
+    the name of the first because nothing told of the second.
     """
-    reports = [result for result in results if result.kind is ResultKind.REPORT]
-    own = [result for result in reports if result.sop_class_uid == report_class_uid(order)]
-    telling = own or reports or [result for result in results if result.kind in _TELLING]
+    reports = [each for uid in REPORT_CLASS_UIDS.values() for each in results
+               if each.kind is ResultKind.REPORT and each.sop_class_uid == uid]  # fmt: skip
+    telling = reports or [result for result in results if result.kind in _TELLING]
     if not telling:
         return None
-    chosen = telling[-1]
+    chosen = telling[0]
     return Reference(chosen.series_uid, chosen.sop_class_uid, chosen.sop_instance_uid)

@@ -8,9 +8,18 @@ import hashlib
 
 from covidnet_node.case import Algorithm, ResultKind
 from covidnet_node.reports.identity import text
-from covidnet_node.reports.order import Order, ReportClass, report_class
+from covidnet_node.reports.order import (
+    REPORT_CLASS_UIDS,
+    Order,
+    Reference,
+    ReportClass,
+    class_called,
+    classes_between,
+    is_below,
+    report_class,
+)
 
-RESULT_FORMAT = "2"
+RESULT_FORMAT = "3"
 """To be raised with every change of code that changes the bytes of a result."""
 
 _NO_ALGORITHM = "no algorithm"
@@ -23,15 +32,27 @@ def instance_uid(order: Order, kind: ResultKind) -> str:
     digit that differs between two processors must not make a second report.
     """
     name = _uid(kind.value, *_content(order), *_form(order, kind))
-    return recast_uid(name, report_class(order)) if kind is ResultKind.REPORT else name
+    wanted = report_class(order) if kind is ResultKind.REPORT else None
+    return name if wanted is None else recast_uid(name, wanted)
 
 
-def recast_uid(name: str, wanted: ReportClass | None) -> str:
-    """Name the report that is called `name` as Comprehensive 3D SR in the class `wanted`.
+def recast_uid(name: str, wanted: ReportClass, given: ReportClass = "comprehensive_3d") -> str:
+    """Name the report that is called `name` in the class `given` in the class `wanted` below it.
 
-    One follows from the other, so that a report can be recast without its order.
+    One follows from the other, step by step, so that a report can be recast without its order.
     """
-    return name if wanted in {None, "comprehensive_3d"} else _uid("recast", name, str(wanted))
+    for each in classes_between(given, wanted):
+        name = _uid("recast", name, each)
+    return name
+
+
+def in_class(report: Reference, wanted: ReportClass) -> Reference:
+    """Point at a report in the class `wanted` where that is below its own, else as it is."""
+    given = class_called(report.sop_class_uid)
+    if given is None or not is_below(wanted, given):
+        return report
+    name = recast_uid(report.sop_uid, wanted, given)
+    return Reference(report.series_uid, REPORT_CLASS_UIDS[wanted], name)
 
 
 def series_uid(order: Order, kind: ResultKind, number: int, description: str) -> str:

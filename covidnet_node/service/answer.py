@@ -21,6 +21,7 @@ from covidnet_node.journal.spool import Spool
 from covidnet_node.journal.transitions import LostLease
 from covidnet_node.look import Picture, look, not_analyzed
 from covidnet_node.reports.order import Reference
+from covidnet_node.reports.succession import refer
 from covidnet_node.service.results import (
     Maker,
     Share,
@@ -233,17 +234,4 @@ class Answerer:
 
     def _reference(self, corrected: Case | None) -> Reference | None:
         """The report of the case that this one supersedes, if it had one."""
-        if corrected is None:
-            return None
-        reports = [
-            result
-            for result in self.journal.results(corrected.id)
-            if result.kind is ResultKind.REPORT
-        ]
-        if not reports:
-            return None
-        return Reference(
-            series_uid=reports[0].series_uid,
-            sop_class_uid=reports[0].sop_class_uid,
-            sop_uid=reports[0].sop_instance_uid,
-        )
+        return None if corrected is None else refer(self.journal.results(corrected.id))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from time import monotonic
+from typing import Protocol
 
 import structlog
-from pydicom.uid import UID, Comprehensive3DSRStorage
+from pydicom.uid import UID
 
 from covidnet_node.audit.events import Record, unrecorded
 from covidnet_node.case import Delivery, Reason, ResultKind
@@ -23,6 +24,7 @@ from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.departures import departure
 from covidnet_node.service.doors import Door, door_to
+from covidnet_node.service.patience import Patience
 
 log = structlog.get_logger()
 
@@ -39,13 +41,16 @@ class Deliverer(threading.Thread):
         destination: Destination,
         journal: Journal,
         record: Record = unrecorded,
+        stored: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name=f"deliver to {destination.name}", daemon=True)
         self.destination = destination
         self._config = config
         self._journal = journal
         self._audit = record
+        self._stored = stored
         self._spool = Spool(config.node.data / "spool")
+        self._trouble = Patience(config.deliver.give_up_after, _now())
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._unreachable = 0
@@ -149,19 +154,24 @@ class Deliverer(threading.Thread):
         if sent.tried:
             self._audit(departure(self.destination, delivery, sent))
         if sent.stored:
-            self._journal.delivered(delivery.id, now, sent.detail)
+            commit = self.destination.commitment.ask != "off"
+            self._journal.delivered(delivery.id, now, sent.detail, commit=commit)
+            self._stored()
+            self._trouble.over(delivery)
             self._unreachable, self._quiet_until = 0, None
             log.info("delivered", kind=delivery.result.kind.value, status=sent.detail)
             return
+        self._trouble.failed(delivery, sent, now)
         if sent.not_taken and self._send_in_another_class(delivery, sent, now):
             return
         # A fixed peer that is down is left in peace as a whole; of many senders, each result.
         peer_down = not sent.tried and not self.destination.back_to_sender
         if peer_down and not self._quiet_s():
             self._contact_failed()
-        if now - delivery.owed_since > self._config.deliver.give_up_after:
+        if self._trouble.spent(delivery):
             log.error("gave_up_delivering", reason=Reason.GAVE_UP, detail=sent.detail, alert=True)
             self._journal.give_up(delivery.id, sent.detail, now)
+            self._trouble.over(delivery)
             return
         own_pause = self._pause(delivery.attempts + 1, str(delivery.id))
         due_at = now if peer_down else now + own_pause
@@ -169,22 +179,23 @@ class Deliverer(threading.Thread):
         log.warning("not_delivered", detail=sent.detail, attempts=delivery.attempts + 1)
 
     def _send_in_another_class(self, delivery: Delivery, sent: Sent, now: datetime) -> bool:
-        """Owe the report in its next SOP class; false if there is none, or its file is damaged.
+        """Owe a report in its next SOP class; false if there is none, or its file is damaged.
 
         Raises RetryLater.
         """
+        if self._trouble.may_have_arrived(delivery) and self._journal.has_taken(
+            self.destination.name, delivery.result.sop_class_uid
+        ):
+            # It takes this class, and may have this report: another would be a second report.
+            return False
         # Imported here: most nodes never need the report room in the listening process.
         from covidnet_node.service.another_class import in_another_class  # noqa: PLC0415 - above
         from covidnet_node.service.results import form_of  # noqa: PLC0415 - above
 
-        reports = [
-            each
-            for each in self._journal.results(delivery.case_id)
-            if each.kind is ResultKind.REPORT
-            and each.sop_class_uid == Comprehensive3DSRStorage
-            and flaw(each) is None
-        ]
-        other = in_another_class(delivery.result, reports)
+        refused = delivery.result
+        if refused.kind is not ResultKind.REPORT or flaw(refused) is not None:
+            return False
+        other = in_another_class(refused)
         if other is None:
             return False
         form = form_of(other.sop_instance_uid)
@@ -205,12 +216,19 @@ class Deliverer(threading.Thread):
         return pause_after(attempts, timedelta(seconds=first), timedelta(seconds=longest), seed)
 
 
-def wake_all(deliverers: Iterable[Deliverer]) -> Callable[[], None]:
-    """A call that wakes every delivery loop."""
+class Wakeable(Protocol):
+    """A loop that waits for something new."""
+
+    def wake(self) -> None:
+        """Something new may be due."""
+
+
+def wake_all(loops: Iterable[Wakeable]) -> Callable[[], None]:
+    """A call that wakes every one of the loops."""
 
     def wake() -> None:
-        for deliverer in deliverers:
-            deliverer.wake()
+        for loop in loops:
+            loop.wake()
 
     return wake
 
