@@ -241,7 +241,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 # What certificates say
 
 
-def expiries(config: Config) -> Iterator[Expiry | BadConfig]:
+def expiries(config: Config, now: datetime) -> Iterator[Expiry | BadConfig]:
     """When each certificate file runs out, or why that cannot be told.
 
     Of the node's own file the first of the chain to run out; of a `ca_file` the first that has
@@ -252,16 +252,14 @@ def expiries(config: Config) -> Iterator[Expiry | BadConfig]:
             if key.endswith("key_file"):
                 continue
             try:
-                yield _first(key, path)
+                yield _first(key, path, now)
             except BadConfig as fault:
                 yield fault
 
 
-def _first(key: str, path: Path) -> Expiry:
+def _first(key: str, path: Path, now: datetime) -> Expiry:
     found = sorted(_expiries(key, path), key=lambda each: each.not_after)
     if key.endswith("ca_file"):
-        latest = found[-1].not_after
-        now = datetime.now(latest.tzinfo)
         return next((each for each in found if each.not_after > now), found[-1])
     return found[0]
 

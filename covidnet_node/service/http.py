@@ -29,7 +29,7 @@ from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.intended_use import NOTICE, PRODUCT
 from covidnet_node.journal.journal import Journal
 from covidnet_node.service.guard import BoundedConnection, Guard, check_token
-from covidnet_node.service.metrics import JournalCollector
+from covidnet_node.service.metrics import CertificateCollector, JournalCollector
 
 log = structlog.get_logger()
 
@@ -50,6 +50,7 @@ def build_app(
     """The five doors: /healthz, /readyz, /metrics, /api/cases, /."""
     registry = CollectorRegistry()
     registry.register(JournalCollector(journal, health.listening, health.ready))
+    registry.register(CertificateCollector(config))
     for collector in more_metrics:
         registry.register(collector)
     pages = Environment(

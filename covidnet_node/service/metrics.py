@@ -7,6 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from covidnet_node.audit.trail import Trail
+from covidnet_node.certificates import Expiry, expiries
+from covidnet_node.config import Config
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 
@@ -103,3 +105,25 @@ class TrailCollector(Collector):
         yield CounterMetricFamily(
             "covidnet_audit_lost", "Audit messages that could not be recorded", self._trail.lost
         )
+
+
+class CertificateCollector(Collector):
+    """Reads at each scrape when the certificates in node.toml run out."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def collect(self) -> Iterator[Metric]:
+        """Days left of each file; a file that cannot be read counts as run out."""
+        days = GaugeMetricFamily(
+            "covidnet_certificate_expiry_days",
+            "Days until a certificate runs out; below 0: it has, or cannot be read",
+            labels=["which"],
+        )
+        now = datetime.now(UTC)
+        for found in expiries(self._config, now):
+            if isinstance(found, Expiry):
+                days.add_metric([found.which], round(found.days(now), 2))
+            else:
+                days.add_metric([found.key], -1.0)
+        yield days

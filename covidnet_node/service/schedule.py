@@ -1,4 +1,4 @@
-"""What is periodic: lease recovery, retention and sweeping, heartbeats to destinations."""
+"""What is periodic: lease recovery, retention and sweeping, heartbeats, certificates."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,8 +7,9 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from covidnet_node.case import Reason
+from covidnet_node.certificates import SOON_DAYS, VERY_SOON_DAYS, expiries
 from covidnet_node.config import Config, Retention
-from covidnet_node.errors import RetryLater
+from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.delivering import Deliverer
@@ -18,6 +19,7 @@ log = structlog.get_logger()
 RECOVERY_S = 30
 RETENTION_S = 3600
 HEARTBEAT_S = 30
+CERTIFICATES_S = 24 * 3600
 LEFTOVER_AGE = timedelta(minutes=5)
 """A younger file may still be on its way to its row."""
 MOST_GIVEN_UP = 1000
@@ -58,6 +60,13 @@ def build_schedule(
         retain, "interval", seconds=RETENTION_S, id="retention", next_run_time=datetime.now(UTC)
     )
     schedule.add_job(beat, "interval", seconds=HEARTBEAT_S, id="heartbeat")
+    schedule.add_job(
+        lambda: warn_of_certificates(config, datetime.now(UTC)),
+        "interval",
+        seconds=CERTIFICATES_S,
+        id="certificates",
+        next_run_time=datetime.now(UTC),
+    )
     return schedule
 
 
@@ -86,6 +95,26 @@ def give_up_on_removed(config: Config, journal: Journal, now: datetime) -> None:
                     detail=words,
                     alert=True,
                 )
+
+
+def warn_of_certificates(config: Config, now: datetime) -> None:
+    """Say which certificates have run out, or will soon, or cannot be read."""
+    for found in expiries(config, now):
+        if isinstance(found, BadConfig):
+            log.error("certificate_unusable", which=found.key, why=found.remedy, alert=True)
+            continue
+        days = found.days(now)
+        if found.not_before > now:
+            event = "certificate_not_valid_yet"
+        elif days <= 0:
+            event = "certificate_expired"
+        elif days <= SOON_DAYS:
+            event = "certificate_expires_soon"
+        else:
+            continue
+        soon = event == "certificate_expires_soon" and days > VERY_SOON_DAYS
+        tell = log.warning if soon else log.error
+        tell(event, which=found.which, subject=found.subject, days=round(days, 1), alert=True)
 
 
 def sweep(journal: Journal, spool: Spool, now: datetime) -> None:
