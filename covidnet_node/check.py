@@ -4,8 +4,11 @@ import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from covidnet_node.certificates import VERY_SOON_DAYS, expiries, server_context
 from covidnet_node.config import Config, Destination
+from covidnet_node.config_doors import ReceiveTls
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.service.doors import door_to
@@ -30,7 +33,13 @@ def check_node(config: Config) -> Iterator[Finding]:
     yield _weights(config)
     yield _device(config)
     yield _disk(config)
-    yield _port("receive.port", config.receive.address, config.receive.port)
+    receive = config.receive
+    if receive.open_plain:
+        yield _port("receive.port", receive.address, receive.port)
+    if receive.tls is not None:
+        yield _port("receive.tls.port", receive.address, receive.tls.port)
+        yield _own_tls(receive.tls)
+    yield from _certificates(config, datetime.now(UTC))
     yield _port("http.port", config.http.address, config.http.port)
     if not config.destination:
         yield Finding("destinations", ok=False, words="none: results would go nowhere")
@@ -46,6 +55,27 @@ def _destination(destination: Destination, node_ae: str) -> Finding:
     complaint = door.echo()
     words = complaint or f"{door.where} answered {door.question}"
     return Finding(destination.name, ok=complaint is None, words=words)
+
+
+def _own_tls(tls: ReceiveTls) -> Finding:
+    try:
+        server_context(tls)
+    except BadConfig as error:
+        return Finding("receive.tls", ok=False, words=str(error))
+    words = f"TLS 1.2 or 1.3, a client's certificate is {tls.client_certificate}"
+    return Finding("receive.tls", ok=True, words=words)
+
+
+def _certificates(config: Config, now: datetime) -> Iterator[Finding]:
+    for found in expiries(config, now):
+        if isinstance(found, BadConfig):
+            yield Finding(found.key, ok=False, words=found.remedy)
+            continue
+        good = found.not_before <= now < found.not_after
+        span = f"from {found.not_before:%Y-%m-%d} to {found.not_after:%Y-%m-%d}"
+        state = f"{found.days(now):.0f} days left" if good else "not now"
+        words = f"{found.subject} is good {span}: {state}"
+        yield Finding(found.which, ok=good and found.days(now) > VERY_SOON_DAYS, words=words)
 
 
 def _weights(config: Config) -> Finding:
