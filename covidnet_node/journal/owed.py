@@ -100,6 +100,20 @@ class Debts(Store):
             pending = query.where(deliveries.c.state == DeliveryState.PENDING)
             return frozenset(connection.execute(pending).scalars())
 
+    def has_taken(self, destination: str, sop_class_uid: str) -> bool:
+        """Whether a destination has ever stored a result of this SOP class. Raises RetryLater."""
+        query = (
+            select(deliveries.c.id)
+            .join(results, results.c.id == deliveries.c.result_id)
+            .where(
+                deliveries.c.state.in_((DeliveryState.DELIVERED, DeliveryState.COMMITTED)),
+                deliveries.c.destination == destination,
+                results.c.sop_class_uid == sop_class_uid,
+            )
+        )
+        with self._read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def next_due(self, destination: str) -> datetime | None:
         """When the next delivery to a destination is due; None if nothing is pending."""
         query = select(func.min(deliveries.c.due_at)).where(
