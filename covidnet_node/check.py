@@ -6,12 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from covidnet_node.certificates import VERY_SOON_DAYS, expiries, server_context
+from covidnet_node.audit.trail import outlets_of
+from covidnet_node.certificates import (
+    VERY_SOON_DAYS,
+    all_files,
+    expiries,
+    server_context,
+    web_context,
+)
 from covidnet_node.config import Config, Destination
 from covidnet_node.config_doors import ReceiveTls
+from covidnet_node.config_oversight import Http
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.models.manifest import load_manifest, weights_folder
+from covidnet_node.private_file import Exposed, check_private
 from covidnet_node.service.doors import door_to
+from covidnet_node.service.guard import check_token, in_the_clear
 from covidnet_node.service.run import prepare_data
 from covidnet_node.service.workers import devices, gpus
 
@@ -41,6 +51,9 @@ def check_node(config: Config) -> Iterator[Finding]:
         yield _own_tls(receive.tls)
     yield from _certificates(config, datetime.now(UTC))
     yield _port("http.port", config.http.address, config.http.port)
+    yield _http(config.http)
+    yield _secrets(config)
+    yield from _audit(config)
     if not config.destination:
         yield Finding("destinations", ok=False, words="none: results would go nowhere")
     for destination in config.destination:
@@ -76,6 +89,56 @@ def _certificates(config: Config, now: datetime) -> Iterator[Finding]:
         state = f"{found.days(now):.0f} days left" if good else "not now"
         words = f"{found.subject} is good {span}: {state}"
         yield Finding(found.which, ok=good and found.days(now) > VERY_SOON_DAYS, words=words)
+
+
+def _http(settings: Http) -> Finding:
+    """Who may look in."""
+    try:
+        check_token(settings)
+        if settings.certificate_file is not None:
+            web_context(settings)
+    except BadConfig as error:
+        return Finding("http", ok=False, words=str(error))
+    if in_the_clear(settings) is not None:
+        words = "the token crosses the network in the clear; give certificate_file and key_file"
+        return Finding("http", ok=False, words=words)
+    known = [
+        words
+        for given, words in (
+            (settings.token_file, "a token"),
+            (settings.ca_file, "a client certificate"),
+        )
+        if given is not None
+    ]
+    return Finding("http", ok=True, words=f"open to {' and '.join(known) or 'this machine'}")
+
+
+def _secrets(config: Config) -> Finding:
+    """Tokens and private keys: whether nobody else may read them."""
+    keys = [path for files in all_files(config) for key, path in files.named() if "key" in key]
+    tokens = [config.http.token_file, *(each.token_file for each in config.destination)]
+    paths = [*keys, *(path for path in tokens if path is not None)]
+    complaints = []
+    for path in paths:
+        try:
+            check_private(path)
+        except Exposed as error:
+            complaints.append(str(error))
+        except OSError as error:
+            complaints.append(f"{path} cannot be read: {error.strerror}")
+    words = "; ".join(complaints) or f"{len(paths)} files, private"
+    return Finding("secrets", ok=not complaints, words=words)
+
+
+def _audit(config: Config) -> Iterator[Finding]:
+    if config.audit.file is None and config.audit.syslog is None:
+        yield Finding("audit", ok=True, words="off: no audit trail is kept ([audit] in node.toml)")
+        return
+    try:
+        for outlet in outlets_of(config):
+            yield Finding("audit", ok=True, words=f"{outlet.name}: {outlet.probe()}")
+    except (OSError, BadConfig) as error:
+        yield Finding("audit", ok=False, words=str(error))
 
 
 def _weights(config: Config) -> Finding:

@@ -23,6 +23,7 @@ from covidnet_node.certificates import Files, client_context, words_of
 from covidnet_node.config import Destination
 from covidnet_node.deliver import SLOWEST_LINE, Fate, Sent, flaw, judged
 from covidnet_node.errors import BadConfig
+from covidnet_node.private_file import read_token
 
 DUPLICATE = 0x0111
 """The one failure reason that means: it is there (see `deliver.STORED_WITH_WARNING`)."""
@@ -363,9 +364,7 @@ def _authorization(token_file: Path | None) -> dict[str, str]:
     """Header of the request (RFC 6750, RFC 7617); raises OSError or ValueError."""
     if token_file is None:
         return {}
-    token = token_file.read_text(encoding="ascii", errors="replace").strip()
-    if not token or not token.isascii() or not token.isprintable():
-        raise ValueError(f"{token_file} holds no token")
+    token = read_token(token_file)
     return {"Authorization": token if " " in token else f"Bearer {token}"}
 
 

@@ -197,6 +197,7 @@ def test_statuses_of_http(
 def test_no_redirect_is_followed(tmp_path: Path, pacs: FakeWebPacs, status: int) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
+    token.chmod(0o600)
     with FakeWebPacs() as other:
         pacs.script.append(Reply(status, headers={"Location": f"{other.url}/studies"}))
         sent = deliver(pacs, tmp_path, 2, token_file=token)
@@ -278,6 +279,7 @@ def test_the_token_is_read_at_each_request(
 ) -> None:
     token = tmp_path / "token"
     token.write_text("old")
+    token.chmod(0o600)
     sending = send(target(pacs, token_file=token), results(tmp_path, 2))
     assert next(sending).stored
     token.write_text(content)
@@ -290,6 +292,7 @@ def test_no_token_no_request(tmp_path: Path, pacs: FakeWebPacs, content: str | N
     token = tmp_path / "token"
     if content is not None:
         token.write_text(content, encoding="utf-8")
+        token.chmod(0o600)
     sent = deliver(pacs, tmp_path, 2, token_file=token)
     assert fates(sent) == [Fate.NOT_TRIED] * 2
     assert sent[0].permanent
@@ -330,6 +333,7 @@ def test_tls_with_a_trusted_server(
 ) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
+    token.chmod(0o600)
     with secure(authority) as pacs:
         known = target(pacs, ca_file=files["ca"], token_file=token)
         assert echo(known) is None
@@ -441,6 +445,7 @@ def test_no_patient_data_and_no_token_in_any_log_line(
 ) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
+    token.chmod(0o600)
     pacs.script.extend([Reply(200, stored()), Reply(500, NAME), Act.GARBLE])
     with caplog.at_level(logging.DEBUG):
         sent = deliver(pacs, tmp_path, 4, token_file=token)

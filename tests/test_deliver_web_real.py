@@ -57,6 +57,7 @@ class LockedOrthanc(WebOrthanc):
     def target(self, password: str) -> WebTarget:
         token = self.folder / password
         token.write_text("Basic " + b64encode(f"node:{password}".encode()).decode())
+        token.chmod(0o600)
         return WebTarget(self.url, 5, 30, token_file=token)
 
     def answers(self) -> bool:

@@ -230,7 +230,7 @@ def audit_trail(config: Config) -> Iterator[Trail]:
 
     Without [audit] it takes nothing down.
     """
-    trail = Trail(*_ways(config))
+    trail = Trail(_source(config), _ways(config))
     trail.start()
     trail.record(Activity(started=True))
     try:
@@ -240,18 +240,26 @@ def audit_trail(config: Config) -> Iterator[Trail]:
         trail.stop()
 
 
-def _ways(config: Config) -> tuple[Source, list[tuple[Outlet, Backlog]]]:
+def outlets_of(config: Config) -> list[Outlet]:
+    """The ways out that node.toml names; raises BadConfig for certificates of no use."""
     settings = config.audit
-    source = Source(config.node.name, config.node.ae_title, settings.site)
     outlets: list[Outlet] = []
     if settings.file is not None:
         outlets.append(FileOutlet(settings.file))
     if settings.syslog is not None:
-        outlets.append(SyslogOutlet(settings, source))
+        outlets.append(SyslogOutlet(settings, _source(config)))
+    return outlets
+
+
+def _ways(config: Config) -> list[tuple[Outlet, Backlog]]:
     folder = config.node.data / "audit"
+    most = config.audit.backlog_mib * MIB
     try:
-        most = settings.backlog_mib * MIB
-        return source, [(each, Backlog(folder / each.name, most)) for each in outlets]
+        return [(each, Backlog(folder / each.name, most)) for each in outlets_of(config)]
     except OSError as error:
         remedy = f"{folder} cannot be written ({error.strerror})"
         raise BadConfig("node.toml", "node.data", remedy) from error
+
+
+def _source(config: Config) -> Source:
+    return Source(config.node.name, config.node.ae_title, config.audit.site)

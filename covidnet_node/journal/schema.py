@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alembic import command
@@ -22,10 +23,15 @@ class NewerSchema(Exception):
 def create_private(file: Path) -> None:
     """Make folder (0700) and file (0600) where they are missing; raises OSError.
 
-    SQLite gives its write-ahead log the mode of the file, so that is private too.
+    A file that is there, e.g. out of a backup, becomes private too, and those beside it. SQLite
+    gives its write-ahead log the mode of the file.
     """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    for each in file.parent.glob(f"{file.name}*"):
+        with suppress(FileNotFoundError):  # SQLite has just folded its log in
+            if stat.S_IMODE(each.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+                each.chmod(0o600)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.intended_use import NOTICE, PRODUCT
 from covidnet_node.journal.journal import Journal
-from covidnet_node.service.guard import BoundedConnection, Guard, check_token
+from covidnet_node.service.guard import BoundedConnection, Guard, check_token, in_the_clear
 from covidnet_node.service.metrics import CertificateCollector, JournalCollector
 
 log = structlog.get_logger()
@@ -156,6 +156,8 @@ class HttpDoor:
             waited += 0.02
             if waited > STARTING_S:
                 break
+        if in_the_clear(self._config.http) is not None:
+            log.warning("token_crosses_the_network_in_the_clear", alert=True)
         if not self._server.started:
             where = f"{self._config.http.address}:{self._config.http.port}"
             raise BadConfig("node.toml", "http.port", f"{where} cannot be bound; is it in use?")
