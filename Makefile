@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 BUDGET ?= 60
 
-.PHONY: demo test lint types contracts format train bench screenshots clean
+.PHONY: demo test lint types contracts format train bench torture screenshots clean
 
 $(VENV)/installed: pyproject.toml
 	@echo "Installing into $(VENV). The first time this downloads PyTorch, some GB, and takes minutes."
@@ -42,6 +42,14 @@ train: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/throughput.py
+
+# Kills the node, its workers and its peers while images stream in; adds a line to the record and
+# makes the table in docs/reliability.md anew. WORKER=real has the networks, stand-in has none.
+SEED ?= 1
+MINUTES ?= 10
+WORKER ?= stand-in
+torture: $(VENV)/installed-dev
+	$(BIN)/python -m torture --seed $(SEED) --minutes $(MINUTES) --worker $(WORKER) $(if $(IMAGES),--images $(IMAGES))
 
 # Needs Orthanc with its DICOMweb plug-in, Chromium and npm; fetches OHIF from the npm registry.
 screenshots: $(VENV)/installed-dev

@@ -1,0 +1,1 @@
+"""`make torture`: a real node under fire, and the table of what it lost. No part of the product."""
