@@ -137,7 +137,7 @@ def _audit(config: Config) -> Iterator[Finding]:
     try:
         for outlet in outlets_of(config):
             yield Finding("audit", ok=True, words=f"{outlet.name}: {outlet.probe()}")
-    except (OSError, BadConfig) as error:
+    except (OSError, ValueError, BadConfig) as error:
         yield Finding("audit", ok=False, words=str(error))
 
 

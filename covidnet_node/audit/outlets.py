@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from covidnet_node.audit.messages import Source
-from covidnet_node.certificates import audit_files, client_context
+from covidnet_node.certificates import audit_files, client_context, farewell
 from covidnet_node.config_oversight import Audit
 from covidnet_node.errors import BadConfig
 
@@ -42,10 +42,10 @@ class Outlet(Protocol):
         """The message as it will leave, on one line."""
 
     def deliver(self, records: Sequence[bytes]) -> None:
-        """Bring all of them out, or raise OSError or BadConfig; then all come again."""
+        """Bring all of them out, or raise OSError, ValueError or BadConfig; then all come again."""
 
     def probe(self) -> str:
-        """Say where it goes, after a look whether it would; raises OSError or BadConfig."""
+        """Say where it goes, after a look; raises OSError, ValueError or BadConfig."""
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -120,7 +120,7 @@ class SyslogOutlet:
                 self._send_stream(records)
             else:
                 self._send_datagrams(records)
-        except (OSError, BadConfig):
+        except (OSError, ValueError, BadConfig):
             self.close()
             raise
 
@@ -134,6 +134,7 @@ class SyslogOutlet:
     def close(self) -> None:
         """Hang up."""
         if self._wire is not None:
+            farewell(self._wire)
             self._wire.close()
             self._wire = None
 
@@ -166,7 +167,7 @@ class SyslogOutlet:
             wire = context.wrap_socket(wire, server_hostname=self._host)
             if self._objects(wire, OBJECTION_S):
                 raise ConnectionResetError("the server hung up after the handshake")
-        except OSError:
+        except (OSError, ValueError):
             wire.close()
             raise
         return wire

@@ -95,7 +95,7 @@ class Courier(threading.Thread):
                 return False
             self.outlet.deliver(segment.records)
             self.backlog.drop(segment)
-        except (OSError, BadConfig) as error:
+        except (OSError, ValueError, BadConfig) as error:
             self._failed(error)
             return False
         self._recovered()
