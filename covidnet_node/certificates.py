@@ -82,9 +82,25 @@ class Identity:
 # Contexts
 
 
+class _Accepted(ssl.SSLSocket):
+    """A server's end of a connection.
+
+    Closes what was reset before the handshake, which Python's own leaves to the collector.
+    """
+
+    def getpeername(self) -> object:
+        """Address of the peer; raises ConnectionResetError if it has gone."""
+        try:
+            return super().getpeername()
+        except OSError as error:
+            self.close()
+            raise ConnectionResetError from error
+
+
 def server_context(tls: ReceiveTls) -> ssl.SSLContext:
     """For those who call us; raises BadConfig naming file and fault."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = _Accepted
     required = tls.client_certificate == "required"
     context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_TICKET

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from socketserver import BaseServer
 from typing import cast
 
@@ -94,6 +95,7 @@ class Connection(RequestHandler):
         inbox = house.make_inbox(assoc)
         assoc.dimse = inbox
         _let_sleep(assoc)
+        assoc.run = partial(_run, assoc, assoc.run)  # type: ignore[method-assign]  # see there
         house.crowd.enter(assoc)
         try:
             assoc.start()
@@ -107,25 +109,30 @@ class Connection(RequestHandler):
         """Turn to TLS, if this port speaks it, in the time left; learn who the client is."""
         if self.server.tls is None:
             return True
-        wire, peer = cast(socket.socket, self.request), self.client_address[0]
-        house = self.server.house
+        wire = cast(socket.socket, self.request)
         try:
             context = self.server.tls()
             wire = context.wrap_socket(wire, server_side=True, do_handshake_on_connect=False)
             self.request = wire
-            house.crowd.hold(self.visitor, wire)
+            self.server.house.crowd.hold(self.visitor, wire)
             wire.settimeout(max(self._deadline - time.monotonic(), 0.001))
             wire.do_handshake()
             self._identity = identity_of(wire)
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError, ConnectionError):
-            log.debug("no_handshake", peer=peer)
-            return False
         except (OSError, ValueError) as error:
-            why = words_of(error) if isinstance(error, OSError) else type(error).__name__
-            house.refusals.tell("tls_refused", peer=peer, why=why)
-            house.refusals.count("", peer, [("tls", why)])
+            self._note_failure(error)
             return False
         return True
+
+    def _note_failure(self, error: OSError | ValueError) -> None:
+        """Tell a stranger from a client that has merely gone or said nothing."""
+        peer, refusals = self.client_address[0], self.server.house.refusals
+        gone = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        if gone or not isinstance(error, ssl.SSLError):
+            log.debug("no_handshake", peer=peer, error=type(error).__name__)
+            return
+        why = words_of(error)
+        refusals.tell("tls_refused", peer=peer, why=why)
+        refusals.count("", peer, [("tls", why)])
 
     def _read_request(self) -> bytearray:
         """Read the A-ASSOCIATE-RQ; empty if none comes in time, or something else."""
@@ -151,6 +158,22 @@ class Connection(RequestHandler):
         # Its socket has announced itself; ours will take its place and does so again.
         assoc.dul.event_queue.get_nowait()
         return assoc
+
+
+def _run(assoc: Association, run: Callable[[], None]) -> None:
+    """Run an association; what breaks it, e.g. a context without a transfer syntax, ends it only.
+
+    Of an exception pynetdicom's thread would die, and its other thread live on.
+    """
+    try:
+        run()
+    except Exception as error:  # noqa: BLE001 - what a client sent must end its association only
+        peer, what = assoc.requestor.address, type(error).__name__
+        log.warning("association_failed", peer=peer, state="negotiation", error=what)
+        if isinstance(assoc.dul.socket, BoundedSocket):
+            assoc.dul.socket.shut()
+        assoc.is_established = False
+        assoc.dul.kill_dul()
 
 
 def _let_sleep(assoc: Association) -> None:

@@ -1,0 +1,191 @@
+"""Silent, slow and false clients in numbers: the node neither grows nor keeps others waiting."""
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+import structlog
+
+from covidnet_node.journal.reception import MOST_REJECTIONS_OF_A_PEER
+from covidnet_node.receive import refusals
+from tests.authority import Authority
+from tests.node import wait_until
+from tests.raw_client import (
+    ASSOCIATE_AC,
+    ASSOCIATE_RJ,
+    CR,
+    EXPLICIT,
+    VERIFICATION,
+    RawClient,
+    request_pdu,
+)
+from tests.receive_kit import PATIENCE, Site, encoded, image
+
+DROPS = 2000
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Debug lines of thousands of connections are of no use to anybody."""
+    with structlog.testing.capture_logs():
+        yield
+
+
+def works(site: Site, tls: ssl.SSLContext | None = None) -> bool:
+    dataset = image()
+    address = site.address if tls is None else site.receiver.tls_address
+    with RawClient(address, PATIENCE, tls) as client:
+        if client.associate((CR, (EXPLICIT,)), (VERIFICATION, (EXPLICIT,))) != ASSOCIATE_AC:
+            return False
+        stored = client.store(CR, dataset.SOPInstanceUID, encoded(dataset)) == 0
+        client.release()
+    return stored
+
+
+def size(site: Site) -> tuple[int, int, int]:
+    """Threads, file descriptors, rows about who came to the door."""
+    process = psutil.Process()
+    return threading.active_count(), process.num_fds(), len(site.journal.rejections())
+
+
+def hello(authority: Authority) -> bytes:
+    said = ssl.MemoryBIO()
+    speaker = authority.trusting().wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        speaker.do_handshake()
+    return said.read()
+
+
+def drop(address: tuple[str, int], said: bytes = b"", *, reset: bool = False) -> None:
+    """A port check: connect, perhaps say something, go."""
+    with socket.create_connection(address, PATIENCE) as wire:
+        if reset:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(ConnectionError):
+            wire.sendall(said)
+
+
+def test_port_checks_for_days_leave_nothing(make_site, tmp_path):
+    """A load balancer asks every few seconds: each way of going away, thousands of times."""
+    authority = Authority(tmp_path)
+    tls = authority.receive_tls(authority.issue("node"))
+    site = make_site(tls=tls, plain=True, request_timeout_s=PATIENCE)
+    secure, plain = site.receiver.tls_address, site.address
+    greeting, request = hello(authority), request_pdu([(CR, (EXPLICIT,))])
+    kinds: list[Callable[[bool], None]] = [
+        lambda reset: drop(plain, reset=reset),
+        lambda reset: drop(plain, request[:50], reset=reset),
+        lambda reset: drop(secure, reset=reset),
+        lambda reset: drop(secure, greeting[:100], reset=reset),
+        lambda reset: drop(secure, greeting, reset=reset),
+    ]
+    trusting = authority.trusting(authority.issue("client"))
+    assert works(site)
+    assert works(site, trusting)
+    for number in range(DROPS // 4):
+        kinds[number % len(kinds)](number % 2 == 0)
+    assert works(site)
+    threads, files, rows = size(site)
+    memory = psutil.Process().memory_info().rss
+    for number in range(DROPS):
+        kinds[number % len(kinds)](number % 2 == 0)
+    assert works(site)
+    assert works(site, trusting)
+
+    def no_more_than_before() -> bool:
+        now = size(site)
+        return now[0] <= threads and now[1] <= files and now[2] <= rows
+
+    wait_until(no_more_than_before, 60, f"{(threads, files, rows)}, there are {size(site)}")
+    assert psutil.Process().memory_info().rss - memory < 10 * 2**20
+
+
+def test_silent_clients_of_one_address_make_room_for_each_other(make_site):
+    site = make_site(max_associations=20, max_connections_per_peer=5, request_timeout_s=60)
+    silent = [socket.create_connection(site.address, PATIENCE) for _ in range(40)]
+    for _ in range(3):
+        assert works(site)
+    # The oldest have been cut off, long before their time.
+    assert silent[0].recv(1) == b""
+    for wire in silent:
+        wire.close()
+
+
+def test_silent_clients_of_many_addresses_keep_nobody_out(make_site):
+    site = make_site(max_associations=10, max_connections_per_peer=5, request_timeout_s=60)
+    silent = [
+        socket.create_connection(site.address, PATIENCE, (f"127.0.{number % 7}.{number + 2}", 0))
+        for number in range(60)
+    ]
+    for _ in range(3):
+        assert works(site)
+    for wire in silent:
+        wire.close()
+
+
+def test_who_has_asked_is_never_cut_off_for_a_newcomer(make_site):
+    site = make_site(max_associations=3, max_connections_per_peer=3, request_timeout_s=60)
+    dataset = image()
+    with site.client() as client:
+        silent = [socket.create_connection(site.address, PATIENCE) for _ in range(30)]
+        assert client.store(CR, dataset.SOPInstanceUID, encoded(dataset)) == 0
+        for wire in silent:
+            wire.close()
+
+
+def test_clients_that_stop_within_the_request_are_hung_up_on(make_site):
+    site = make_site(request_timeout_s=1)
+    request = request_pdu([(CR, (EXPLICIT,))])
+    slow = [RawClient(site.address, PATIENCE) for _ in range(20)]
+    for number, client in enumerate(slow):
+        client.send(request[: 7 + number])
+    assert works(site)
+    for client in slow:
+        assert client.receive()[0] == 0
+        client.socket.close()
+
+
+def test_made_up_titles_fill_neither_journal_nor_log(make_site):
+    site = make_site()
+    attempts = MOST_REJECTIONS_OF_A_PEER + 20
+    with structlog.testing.capture_logs() as logs:
+        for number in range(attempts):
+            with RawClient(site.address, PATIENCE) as client:
+                kind = client.associate((CR, (EXPLICIT,)), calling=f"X{number}", called="WRONG")
+                assert kind == ASSOCIATE_RJ
+        site.receiver.stop(PATIENCE)
+    lines = [each for each in logs if each["event"] == "rejected"]
+    assert len(lines) < refusals.BURST + attempts // 2
+    assert sum(each.get("more", 1) for each in lines) == attempts
+    rows = site.journal.rejections()
+    assert len(rows) <= MOST_REJECTIONS_OF_A_PEER + 1
+    assert sum(row.count for row in rows) == attempts
+
+
+def test_an_association_ends_with_its_client(make_site):
+    """Whoever vanishes in the middle gives back his place, his threads and his files."""
+    site = make_site(max_associations=4)
+    with site.client():
+        threads, files, _ = size(site)
+    for number in range(40):
+        client = RawClient(site.address, PATIENCE)
+
+        def place(client: RawClient = client) -> bool:
+            return client.associate((CR, (EXPLICIT,))) == ASSOCIATE_AC
+
+        if not place():
+            client.socket.close()
+            continue
+        client.command(CR, f"1.2.{number}")
+        client.fragment(b"\0" * 1000, 0)
+        linger = struct.pack("ii", 1, 0)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        client.socket.close()
+    wait_until(lambda: size(site)[0] <= threads and size(site)[1] <= files, 60, "all to be gone")
+    assert works(site)
+    wait_until(lambda: len(site.files()) == 1, 30, "the files of the others to go")
