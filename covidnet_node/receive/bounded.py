@@ -182,19 +182,29 @@ class BoundedSocket(AssociationSocket):
 
 
 class Machine(StateMachine):
-    """Hangs up at an event that has no place in a state (PS3.8 9.2.3).
+    """Hangs up at an event that has no place in a state (PS3.8 9.2.3), and at what breaks it.
 
-    E.g. an abort of ours just after the client has released. pynetdicom would let the thread die
-    of it, and leave the connection as it is.
+    E.g. an abort of ours just after the client has released, or a presentation context with an even
+    number. pynetdicom would let the thread die of it, and leave the connection as it is.
     """
 
     def do_action(self, event: str) -> None:
         """Do what the state asks for at an event, or hang up."""
-        if (event, self.current_state) in TRANSITION_TABLE:
-            super().do_action(event)
+        if (event, self.current_state) not in TRANSITION_TABLE:
+            log.debug("event_out_of_place", dul_event=event, state=self.current_state)
+            self._hang_up()
             return
-        log.debug("event_out_of_place", dul_event=event, state=self.current_state)
+        try:
+            super().do_action(event)
+        except Exception as error:  # noqa: BLE001 - what a client sent must end its association only
+            peer, what = self.dul.assoc.requestor.address, type(error).__name__
+            log.warning("association_failed", peer=peer, state=self.current_state, error=what)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
         if isinstance(self.dul.socket, BoundedSocket):
             self.dul.socket.shut()
         self.current_state = "Sta1"
         self.dul.kill_dul()
+        # In place of the request that the association may be waiting for.
+        self.dul.to_user_queue.put(None)

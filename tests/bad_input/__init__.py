@@ -1,0 +1,1 @@
+"""A corpus of bad input: generated, deterministic, small. One page for each family."""
