@@ -156,6 +156,8 @@ class _Wire(AssociationSocket):
     def _shutdown_socket(self) -> None:
         farewell(self.socket)
         super()._shutdown_socket()
+        if self.socket is not None:
+            self.socket.close()  # which pynetdicom forgets when the peer has gone already
 
 
 class _Caller(AE):

@@ -355,7 +355,8 @@ def words_of(error: OSError) -> str:
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "broken off").replace("_", " ").lower()
-        return f"TLS failed: {reason}"
+        plain = "; is it a port for TLS?" if error.reason == "WRONG_VERSION_NUMBER" else ""
+        return f"TLS failed: {reason}{plain}"
     return error.strerror or type(error).__name__
 
 

@@ -1,5 +1,6 @@
 """A PACS that does what a test tells it to, and remembers all that reached it."""
 
+import ssl
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -67,6 +68,7 @@ class FakePacs:
         most_associations: int = 100,
         max_pdu: int = 16_382,
         late_s: float = 0.2,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.ae_title = ae_title
         self.port = 0
@@ -80,6 +82,7 @@ class FakePacs:
         self._most_associations = most_associations
         self._max_pdu = max_pdu
         self._late_s = late_s
+        self._tls = tls
         self._changed = threading.Condition()
         self._server: ThreadedAssociationServer | None = None
 
@@ -96,16 +99,30 @@ class FakePacs:
             (evt.EVT_PDU_RECV, self._on_pdu),
             (evt.EVT_RELEASED, self._on_end, ["released"]),
             (evt.EVT_ABORTED, self._on_end, ["aborted"]),
+            *self.more_handlers(),
         ]
         self.free.clear()
-        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = ae.start_server(
+            ("127.0.0.1", self.port),
+            block=False,
+            evt_handlers=handlers,
+            ssl_context=self._tls,
+        )
         self.port = self._server.server_address[1]
         return self
+
+    def more_handlers(self) -> list[evt.EventHandlerType]:
+        """For what else a PACS may do."""
+        return []
 
     def stop(self) -> None:
         """Every hang ends, every association is aborted, nothing listens."""
         self.free.set()
         if self._server is not None:
+            for association in self._server.active_associations:
+                if association.is_rejected:
+                    # It ends by itself; an abort on top of that fails in pynetdicom's machine.
+                    association.join(30)
             self._server.ae.shutdown()
             self._server = None
 

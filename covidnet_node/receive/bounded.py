@@ -179,6 +179,8 @@ class BoundedSocket(AssociationSocket):
         """Called by pynetdicom, in the thread that reads and writes."""
         farewell(self.socket)
         super()._shutdown_socket()
+        if self.socket is not None:
+            self.socket.close()  # which pynetdicom forgets when the client has gone already
 
 
 class Machine(StateMachine):
