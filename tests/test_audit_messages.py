@@ -158,6 +158,13 @@ def test_an_image_that_came_in_names_patient_study_and_both_sides() -> None:
     }
 
 
+def test_who_showed_a_certificate_is_named_by_it() -> None:
+    peer = Peer("XRAY", "10.0.0.1", "CN=xray1,O=Hospital")
+    sender = read(Transfer(inbound=True, peer=peer, subject=JANE)).find("ActiveParticipant")
+    assert sender is not None
+    assert sender.attrib["UserName"] == "CN=xray1,O=Hospital"
+
+
 def test_a_failed_delivery_says_so() -> None:
     root = read(Transfer(inbound=False, peer=PACS, subject=JANE, failure="status A700"))
     event = root[0]

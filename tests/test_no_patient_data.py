@@ -7,6 +7,7 @@ in the audit trail and in the files of the spool, which is where they belong, an
 """
 
 import json
+import os
 import socket
 import sqlite3
 import urllib.error
@@ -28,7 +29,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from covidnet_node.phantom.film import phantom_dataset
 from tests.fake_web_pacs import FakeWebPacs, Reply
-from tests.node import NodeProcess, running_node, wait_until
+from tests.node import NodeProcess, wait_until
 from tests.raw_client import ASSOCIATE_AC, CR, EXPLICIT, RawClient
 
 NAME, BIRTH, PATIENT, ACCESSION = "QXSECRETNAME", "19310217", "QXSECRETID", "QXSECRETACC"
@@ -197,7 +198,13 @@ def site(
             {"name": "web", "url": web.url},
         ]
         tables = {"log": {"level": "DEBUG"}, "audit": {"file": str(folder / "audit.xml")}}
-        with running_node(folder, destinations, **tables) as node:
+        with NodeProcess(folder, destinations, **tables) as node:
+            # Nobody has set the node a mask: what it writes must be private all the same.
+            before = os.umask(0)
+            try:
+                node.start()
+            finally:
+                os.umask(before)
             statuses = bring(node)
             admitted = [case for case in node.cases() if case["state"] != "refused"]
             assert len(admitted) > 5

@@ -83,6 +83,9 @@ def test_images_come_over_tls(safe_site, authority, xray, version):
         client.release()
         assert client.socket.recv(1) == b""
     assert len(safe_site.journal.cases()) == 1
+    first, again = safe_site.events
+    assert "xray" in first.peer.certificate
+    assert (first.held, again.held) == (False, True)
 
 
 def test_many_pdus_in_one_record_and_one_pdu_in_many(safe_site, authority, xray):

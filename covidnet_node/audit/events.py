@@ -13,6 +13,8 @@ class Peer:
     """AE title or web address; empty if it gave none."""
     address: str
     """IP address or host name."""
+    certificate: str = ""
+    """Subject of the certificate that it has shown over TLS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,10 +172,13 @@ def _self(root: Element, source: Source, role: str = "", *, requestor: bool) -> 
 
 
 def _other(root: Element, peer: Peer, role: str = "", *, requestor: bool) -> None:
-    """Describe the other side, which we know by its AE title or address only."""
-    titles = {"AlternativeUserID": f"AETITLES={plain(peer.name)}"} if peer.name else {}
+    """Describe the other side, which we know by its AE title, address and certificate only."""
+    name, certificate = plain(peer.name), plain(peer.certificate)
+    more = {"AlternativeUserID": f"AETITLES={name}"} if name else {}
+    if certificate:
+        more["UserName"] = certificate
     place = (peer.address, IP_ADDRESS if _is_ip(peer.address) else MACHINE_NAME)
-    _participant(root, peer.name or UNKNOWN, place, role, titles, requestor=requestor)
+    _participant(root, name or UNKNOWN, place, role, more, requestor=requestor)
 
 
 def _participant(

@@ -231,6 +231,7 @@ def audit_trail(config: Config) -> Iterator[Trail]:
     Without [audit] it takes nothing down.
     """
     trail = Trail(_source(config), _ways(config))
+    _tell_of_leftovers(config)
     trail.start()
     trail.record(Activity(started=True))
     try:
@@ -259,6 +260,14 @@ def _ways(config: Config) -> list[tuple[Outlet, Backlog]]:
     except OSError as error:
         remedy = f"{folder} cannot be written ({error.strerror})"
         raise BadConfig("node.toml", "node.data", remedy) from error
+
+
+def _tell_of_leftovers(config: Config) -> None:
+    """Messages wait for a way that node.toml no longer names: nobody else would notice."""
+    ways = {outlet.name for outlet in outlets_of(config)}
+    left = {path.parent.name for path in (config.node.data / "audit").glob("*/*.messages")}
+    for name in sorted(left - ways):
+        log.error("audit_messages_wait_for_a_way_not_in_node.toml", outlet=name, alert=True)
 
 
 def _source(config: Config) -> Source:

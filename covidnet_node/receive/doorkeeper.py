@@ -9,6 +9,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+from covidnet_node.certificates import Identity
 from covidnet_node.config import Config
 from covidnet_node.receive.allow import AllowList
 from covidnet_node.receive.bounded import BoundedSocket
@@ -31,16 +32,25 @@ class Sender:
     calling_ae: str
     called_ae: str
     peer: str
+    certificate: str
+    """Its subject, checked; empty without TLS."""
 
 
 def sender_of(assoc: Association) -> Sender:
     """Read it from the association request."""
     primitive = cast(A_ASSOCIATE, assoc.requestor.primitive)
+    identity = _identity(assoc)
     return Sender(
         calling_ae=str(primitive.calling_ae_title).strip(),
         called_ae=str(primitive.called_ae_title).strip(),
         peer=assoc.requestor.address,
+        certificate="" if identity is None else str(identity),
     )
+
+
+def _identity(assoc: Association) -> Identity | None:
+    wire = assoc.dul.socket
+    return wire.identity if isinstance(wire, BoundedSocket) else None
 
 
 class Doorkeeper:
@@ -79,8 +89,7 @@ class Doorkeeper:
         config = self._config
         if config.receive.require_called_ae and sender.called_ae != config.node.ae_title:
             return "called_ae", sender.called_ae, CALLED_AE_NOT_RECOGNIZED
-        wire = assoc.dul.socket
-        identity = wire.identity if isinstance(wire, BoundedSocket) else None
+        identity = _identity(assoc)
         complaint = self.allowed.complaint(sender.calling_ae, sender.peer, identity)
         if complaint:
             shown = str(identity) if complaint == "certificate" and identity is not None else ""

@@ -331,7 +331,7 @@ def arrival(request: C_STORE, sender: Sender, status: int) -> Transfer:
     subject = incoming.subject if isinstance(incoming, Incoming) else None
     return Transfer(
         inbound=True,
-        peer=Peer(sender.calling_ae, sender.peer),
+        peer=Peer(sender.calling_ae, sender.peer, sender.certificate),
         subject=subject
         or Subject(
             sop_class_uid=str(request.AffectedSOPClassUID or ""),
