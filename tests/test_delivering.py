@@ -210,3 +210,29 @@ def test_what_went_out_and_what_was_refused_stands_in_the_audit_trail(
         sop_class_uid=header.SOPClassUID,
         sop_instance_uid=header.SOPInstanceUID,
     )
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_results_go_back_only_to_senders_who_may_come(desk: Desk, allowed: bool) -> None:
+    """node.toml may have changed since the image came."""
+    (debt,) = desk.journal.due_deliveries("pacs", NOW, 10)
+    with FakePacs(ae_title=debt.calling_ae) as pacs:
+        target = {"name": "pacs", "back_to_sender": True, "port": pacs.port}
+        address = "127.0.0.1" if allowed else "127.0.0.2"
+        peer = {"calling_aes": [debt.calling_ae], "addresses": [address]}
+        config = Config.model_validate({"destination": [target], "receive": {"peer": [peer]}})
+        loop = Deliverer(config, config.destination[0], desk.journal)
+        loop.start()
+        if allowed:
+            pacs.wait_for(1, DEADLINE_S)
+        else:
+            wait_until(lambda: last_error(desk), DEADLINE_S, "a refusal")
+            assert "not among those allowed" in last_error(desk)
+            assert pacs.calls == []
+        loop.stop()
+        loop.join(DEADLINE_S)
+
+
+def last_error(desk: Desk) -> str:
+    errors = desk.journal.last_errors()
+    return errors[0].error if errors else ""

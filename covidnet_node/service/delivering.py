@@ -23,7 +23,8 @@ from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.service.departures import departure
-from covidnet_node.service.doors import Door, door_to
+from covidnet_node.receive.allow import AllowList
+from covidnet_node.service.doors import Door, closed_door, door_to
 from covidnet_node.service.patience import Patience
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ class Deliverer(threading.Thread):
         self._stored = stored
         self._spool = Spool(config.node.data / "spool")
         self._trouble = Patience(config.deliver.give_up_after, _now())
+        self._allowed = AllowList(config.receive)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._unreachable = 0
@@ -98,6 +100,10 @@ class Deliverer(threading.Thread):
                 self._wake.clear()
 
     def _door(self, sender_ae: str = "", peer: str = "") -> Door:
+        if self.destination.back_to_sender and not self._allowed.may_receive(sender_ae, peer):
+            # He was allowed when he sent it; node.toml has changed since.
+            words = f"{sender_ae} at {peer} is not among those allowed: nothing is sent to it"
+            return closed_door(words)
         node_ae = self._config.node.ae_title
         return door_to(self.destination, node_ae, sender_ae=sender_ae, peer=peer)
 

@@ -8,7 +8,7 @@ from covidnet_node import deliver, deliver_web
 from covidnet_node.associate import target_of
 from covidnet_node.case import Result
 from covidnet_node.config import Destination
-from covidnet_node.deliver import Sent
+from covidnet_node.deliver import Fate, Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +43,13 @@ def door_to(destination: Destination, node_ae: str, *, sender_ae: str = "", peer
         send=lambda results: deliver.send(target, results, calling_ae),
         echo=partial(deliver.echo, target, calling_ae),
     )
+
+
+def closed_door(why: str) -> Door:
+    """Whatever is sent this way stays here."""
+
+    def send(results: Sequence[Result]) -> Iterator[Sent]:
+        for each in results:
+            yield Sent(each.sop_instance_uid, Fate.NOT_TRIED, None, why, permanent=True)
+
+    return Door(where="nobody", question="", send=send, echo=lambda: why)
