@@ -11,6 +11,7 @@ from covidnet_node.admit import RESULT_CLASSES
 from covidnet_node.associate import Target
 from covidnet_node.case import Reason
 from covidnet_node.config import Config, Deliver, Destination, Receive, Results
+from covidnet_node.config_doors import DestinationTls, Peer, ReceiveTls
 from covidnet_node.conformance.example import Example
 from covidnet_node.deliver import MOST_CONTEXTS, SLOWEST_LINE, judged
 from covidnet_node.deliver_web import BODY_DECIDES, DUPLICATE, FOR_GOOD, WHOLE_PEER
@@ -80,13 +81,18 @@ def association_lines() -> Iterator[str]:
         ("Called AE title is checked", _yes(receive.require_called_ae),
          "receive.require_called_ae"),
         ("Calling AE titles accepted", receive.calling_aes or "any", "receive.calling_aes"),
+        ("Addresses, and certificates, accepted", receive.peer or "any", "receive.peer"),
         ("Associations accepted at a time", receive.max_associations, "receive.max_associations"),
-        ("Connections without a request yet, and associations, together",
-         2 * receive.max_associations, "receive.max_associations"),
+        ("Of these, from one address", receive.max_connections_per_peer,
+         "receive.max_connections_per_peer"),
+        ("Connections without a request yet; beyond, the oldest is closed",
+         receive.max_associations, "receive.max_associations"),
+        ("Of these, from one address", receive.max_connections_per_peer,
+         "receive.max_connections_per_peer"),
         ("Largest PDU accepted, bytes", receive.max_pdu_bytes, "receive.max_pdu_bytes"),
         ("Largest association request, bytes", MAX_REQUEST_PDU, ""),
         ("Largest object accepted, MiB", receive.max_object_mib, "receive.max_object_mib"),
-        ("Wait for an association request, s (ARTIM)", receive.request_timeout_s,
+        ("Wait for TLS handshake and association request, s (ARTIM)", receive.request_timeout_s,
          "receive.request_timeout_s"),
         ("Wait within and between messages, s", receive.network_timeout_s,
          "receive.network_timeout_s"),
@@ -214,6 +220,14 @@ def setting_lines() -> Iterator[str]:
             yield f"| {name}.{key} | {value} |"
     for key, value in _defaults(Destination.model_construct(name="")):
         yield f"| destination.{key} | {value} |"
+    for name, table in (
+        ("receive.tls", ReceiveTls),
+        ("receive.peer", Peer),
+        ("destination.tls", DestinationTls),
+    ):
+        for key, field in table.model_fields.items():
+            value = "(needed)" if field.is_required() else _told(field.default)
+            yield f"| {name}.{key} | {value} |"
 
 
 def profile_lines() -> Iterator[str]:
