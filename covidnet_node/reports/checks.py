@@ -27,3 +27,29 @@ def code(item: Dataset, keyword: str) -> str:
     """Code value in the first item of a code sequence; "" if there is none."""
     named = items(item, keyword)
     return text(named[0], "CodeValue") if named else ""
+
+
+def content(item: Dataset) -> Iterator[Dataset]:
+    """All content items below one, a parent before its children."""
+    for child in items(item, "ContentSequence"):
+        yield child
+        yield from content(child)
+
+
+def named(item: Dataset) -> str:
+    """Code value of the concept that names a content item."""
+    return code(item, "ConceptNameCodeSequence")
+
+
+def said(item: Dataset) -> str:
+    """Code value that a CODE item holds."""
+    return code(item, "ConceptCodeSequence")
+
+
+def measured(item: Dataset) -> float:
+    """Measured value; not a number where there is none, so that every bound rejects it."""
+    values = items(item, "MeasuredValueSequence")
+    try:
+        return float(text(values[0], "NumericValue")) if values else float("nan")
+    except ValueError:
+        return float("nan")

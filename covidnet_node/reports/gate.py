@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from pydicom.charset import decode_bytes, default_encoding, python_encoding
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -19,12 +20,14 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from covidnet_node.case import Reason
+from covidnet_node.case import Analysis, Reason
 from covidnet_node.config import Results
 from covidnet_node.errors import Park
+from covidnet_node.intended_use import NOTICE
 from covidnet_node.reports import codes
 from covidnet_node.reports.charset import UTF8
 from covidnet_node.reports.checks import code, missing
+from covidnet_node.reports.gate_answer import answer_faults
 from covidnet_node.reports.gate_pictures import (
     look_at_contours,
     look_at_evidence_map,
@@ -35,22 +38,46 @@ from covidnet_node.reports.gate_report import report_faults
 from covidnet_node.reports.identity import (
     REQUIRED_EMPTY,
     items,
+    tag_of,
     text,
     value_bytes,
 )
 from covidnet_node.reports.order import REPORT_CLASS_UIDS
 
 _IDENTITY = ("SpecificCharacterSet", "StudyInstanceUID", *REQUIRED_EMPTY, "IssuerOfPatientID")
+_OWN_TEXT = ("SeriesDescription", "Manufacturer", "ManufacturerModelName", "SoftwareVersions",
+             "ContentLabel", "ContentDescription", "ImageComments",
+             "DerivationDescription")  # fmt: skip
 _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
              "SeriesNumber", "Modality", "InstanceNumber", "Manufacturer")  # fmt: skip
 REPORT_CLASSES = frozenset(REPORT_CLASS_UIDS.values())
+_MODALITIES: dict[str, str] = {
+    **dict.fromkeys(REPORT_CLASSES, "SR"),
+    SecondaryCaptureImageStorage: "OT",
+    GrayscaleSoftcopyPresentationStateStorage: "PR",
+    SegmentationStorage: "SEG",
+    ParametricMapStorage: "OT",
+}
+_PATIENT = 0x0010
+_STUDY = frozenset(
+    tag_of(keyword)
+    for keyword in ("TimezoneOffsetFromUTC", "StudyDescription", "IssuerOfAccessionNumberSequence",
+                    "PhysiciansOfRecord", "ProcedureCodeSequence", "AdmissionID")
+)  # fmt: skip
 _FALLBACK = Comprehensive3DSRStorage
 """Class of a report that no profile asked for: "not analyzed" is always reported."""
 _ESCAPE = re.compile(r"\x1b[ -/]*[0-~]")
 
 
-def check(result: Dataset, source: Dataset, profile: Results | None = None) -> None:
+def check(
+    result: Dataset,
+    source: Dataset,
+    profile: Results | None = None,
+    analysis: Analysis | None = None,
+) -> None:
     """Let `result` pass if it is whole and belongs to `source`; raise Park(INVALID_RESULT) else.
+
+    With an analysis it must also show what that said.
 
     With a profile it must also be of the class that the profile asks for. The identity must have
     the source's bytes; only where the profile asks for UTF-8 may it be converted, and then it must
@@ -59,9 +86,12 @@ def check(result: Dataset, source: Dataset, profile: Results | None = None) -> N
     look = _KINDS.get(text(result, "SOPClassUID"))
     same = _reads_the_same if _is_converted(result, source, profile) else _same_bytes
     wrong = [*_identity(result, source, same), *missing(result, _REQUIRED), *_equipment(result)]
+    wrong += _labels(result, source)
     if profile is not None:
         wrong += _unwanted(result, profile)
     wrong += ["not a class that this node sends"] if look is None else look(result, source)
+    if not wrong and analysis is not None:
+        wrong += answer_faults(result, analysis)
     if wrong:
         raise Park(Reason.INVALID_RESULT, "; ".join(wrong))
 
@@ -102,10 +132,29 @@ def _identity(
     for keyword in REQUIRED_EMPTY:
         if keyword not in result:
             yield f"{keyword} is missing"
+    # Whatever else is told of the patient, or of the study's place in time and among orders.
+    for tag in result.group_dataset(_PATIENT).keys() | (_STUDY & result.keys()):
+        keyword = keyword_for_tag(tag)
+        if keyword not in _IDENTITY and not same(result, source, keyword):
+            yield f"{keyword} is not the source's"
     for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
         own = text(result, keyword)
         if not UID(own).is_valid or own == text(source, keyword):
             yield f"{keyword} is not our own"
+
+
+def _labels(result: Dataset, source: Dataset) -> Iterator[str]:
+    """What viewers show in lists and corners: kind, notice, and nothing a charset may garble."""
+    sop_class = text(result, "SOPClassUID")
+    if text(result, "Modality") != _MODALITIES.get(sop_class):
+        yield "Modality is not that of the class"
+    if NOTICE not in text(result, "SeriesDescription"):
+        yield "SeriesDescription is without the notice"
+    if not all(text(result, keyword).isascii() for keyword in _OWN_TEXT):
+        yield "a text of ours is not ASCII"
+    frame = text(result, "FrameOfReferenceUID")
+    if frame and frame != text(source, "FrameOfReferenceUID"):
+        yield "FrameOfReferenceUID is not the source's"
 
 
 def _equipment(result: Dataset) -> Iterator[str]:

@@ -79,6 +79,7 @@ def look_at_picture(result: Dataset, source: Dataset) -> Iterator[str]:
         yield "lossy compression is not recorded"
     if text(result, "DerivationDescription") != DERIVATION:
         yield from _room_for(result, source)
+        yield from _same_kind(result, source)
     yield from _pixels(result)
     yield from _origin(result, source)
 
@@ -134,7 +135,12 @@ def look_at_segmentation(result: Dataset, source: Dataset) -> Iterator[str]:
         yield "NumberOfFrames is not that of the frames"
     if len(frames) != len(segments):
         yield "not one frame for each segment"
-    yield from _masks(result, len(segments))
+    numbers = [count(item, "ReferencedSegmentNumber") for frame in frames
+               for item in items(frame, "SegmentIdentificationSequence")]  # fmt: skip
+    if numbers != [count(segment, "SegmentNumber") for segment in segments]:
+        yield "a frame is not of its segment"
+    yield from _derived(result, source)
+    yield from _masks(result, source)
 
 
 def look_at_evidence_map(result: Dataset, source: Dataset) -> Iterator[str]:
@@ -143,6 +149,7 @@ def look_at_evidence_map(result: Dataset, source: Dataset) -> Iterator[str]:
     yield from missing(result, _FRAMES)
     yield from _origin(result, source)
     yield from _same_size(result, source)
+    yield from _derived(result, source)
     if value_bytes(result, "FrameOfReferenceUID") != value_bytes(source, "FrameOfReferenceUID"):
         yield "FrameOfReferenceUID is not the source's"
     groups = (*items(result, "SharedFunctionalGroupsSequence"),
@@ -162,12 +169,34 @@ def look_at_evidence_map(result: Dataset, source: Dataset) -> Iterator[str]:
     if count(result, "BitsAllocated") != 32 or len(data) != 4 * _area(result):
         yield "FloatPixelData has not the stated size"
         return
-    values = np.frombuffer(data, "<f4")
+    values = floats(result)
     # Written so that what is not a number fails.
     if not (values.size and values.min() >= 0 and values.max() <= 1):
         yield "a value outside 0 to 1"
     elif values.min() == values.max():
         yield "FloatPixelData is constant"
+
+
+def _same_kind(result: Dataset, source: Dataset) -> Iterator[str]:
+    """What is true of a picture as of its original: sides, loss, names burned into the pixels."""
+    if value_bytes(result, "PatientOrientation") != (
+        value_bytes(source, "PatientOrientation") or b""
+    ):
+        yield "PatientOrientation is not the source's"
+    for keyword, value in (("LossyImageCompression", "01"), ("BurnedInAnnotation", "YES")):
+        if text(source, keyword) == value and text(result, keyword) != value:
+            yield f"{keyword} is not the source's"
+
+
+def _derived(result: Dataset, source: Dataset) -> Iterator[str]:
+    """Frames name the image they were made from, and no other (PS3.3 C.7.6.16.2.6)."""
+    groups = (*items(result, "SharedFunctionalGroupsSequence"),
+              *items(result, "PerFrameFunctionalGroupsSequence"))  # fmt: skip
+    origins = {_named(item) for group in groups
+               for derived in items(group, "DerivationImageSequence")
+               for item in items(derived, "SourceImageSequence")}  # fmt: skip
+    if origins - {_named_source(source)}:
+        yield "a frame was made from another image"
 
 
 def _uncompressed(result: Dataset) -> Iterator[str]:
@@ -231,14 +260,18 @@ def _pixels(result: Dataset) -> Iterator[str]:
         elif data[:length] == data[:1] * length:
             yield "PixelData is constant"
         return
-    decoded = _decoded(result)
-    if decoded is None or decoded.size != length or not length:
+    pixels = decoded(result)
+    if pixels is None or pixels.size != length or not length:
         yield "PixelData cannot be decoded to the stated size"
-    elif decoded.min() == decoded.max():
+    elif pixels.min() == pixels.max():
         yield "PixelData is constant"
 
 
-def _decoded(result: Dataset) -> NDArray[np.uint8] | None:
+def decoded(result: Dataset) -> NDArray[np.uint8] | None:
+    """Samples of a picture, YCbCr where it is a JPEG; None if they cannot be decoded."""
+    if stated_syntax(result) == ExplicitVRLittleEndian:
+        data = undecoded(result, "PixelData") or b""
+        return np.frombuffer(data[: 3 * _area(result)], np.uint8)
     plain = Dataset()
     for keyword in (*_PICTURE_FORMAT, "Rows", "Columns", "PhotometricInterpretation", "PixelData"):
         if keyword in result:
@@ -252,10 +285,15 @@ def _decoded(result: Dataset) -> NDArray[np.uint8] | None:
         return None
 
 
+def line_points(line: Dataset) -> NDArray[np.float64]:
+    """Columns and rows of a line, (points, 2)."""
+    values = _values(line, "GraphicData")
+    return np.array(values[: len(values) // 2 * 2], np.float64).reshape(-1, 2)
+
+
 def _line(line: Dataset, rows: int, columns: int) -> Iterator[str]:
     """A closed polyline within the image, in its pixels (PS3.3 C.10.5.1.2)."""
-    values = _values(line, "GraphicData")
-    points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)
+    values, points = _values(line, "GraphicData"), line_points(line)
     if text(line, "GraphicType") != "POLYLINE" or text(line, "GraphicAnnotationUnits") != "PIXEL":
         yield "a line is not a polyline in pixels"
     if len(points) < 4 or 2 * len(points) != len(values):
@@ -311,17 +349,50 @@ def _equal(given: list[float], expected: list[float]) -> bool:
     return same and bool(np.allclose(given, expected, rtol=1e-9, atol=1e-12))
 
 
-def _masks(result: Dataset, segments: int) -> Iterator[str]:
-    """Frames of one bit per pixel: neither empty nor full, and no pixel in two of them."""
-    area = _area(result)
+def masks(result: Dataset) -> NDArray[np.uint8] | None:
+    """Frames of one bit per pixel, (segments, pixels); None if there are not that many bits."""
+    area, segments = _area(result), len(items(result, "SegmentSequence"))
     data = undecoded(result, "PixelData") or b""
     if not area or len(data) != (whole := -(-segments * area // 8)) + whole % 2:
+        return None
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    return bits[: segments * area].reshape(segments, area)
+
+
+def _masks(result: Dataset, source: Dataset) -> Iterator[str]:
+    """Each mask is neither empty nor full, no pixel is in two, and sides are the patient's."""
+    frames = masks(result)
+    if frames is None:
         yield "PixelData has not the stated size"
         return
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    frames = bits[: segments * area].reshape(segments, area)
     sizes = frames.sum(axis=1, dtype=np.int64)
-    if segments == 0 or sizes.min() == 0 or sizes.max() == area:
+    if len(frames) == 0 or sizes.min() == 0 or sizes.max() == frames.shape[1]:
         yield "a mask is empty or full"
-    if segments and frames.sum(axis=0).max() > 1:
+        return
+    if frames.sum(axis=0).max() > 1:
         yield "two masks overlap"
+    labels = [text(segment, "SegmentLabel") for segment in items(result, "SegmentSequence")]
+    if "Right lung" in labels and "Left lung" in labels:
+        shape = (-1, count(result, "Rows") or 1, count(result, "Columns") or 1)
+        right, left = (
+            np.argwhere(frames.reshape(shape)[labels.index(f"{side} lung")]).mean(axis=0)
+            for side in ("Right", "Left")
+        )
+        if not _lies_left(left - right, text(source, "PatientOrientation")):
+            yield "the sides of the masks are not the patient's"
+
+
+def _lies_left(way: NDArray[np.float64], orientation: str) -> bool:
+    """Whether a way, rows and columns, leads to the patient's left (PS3.3 C.7.6.1.1.1)."""
+    along_row, _, down_column = orientation.partition("\\")
+    # The first word tells where the columns go, the second where the rows go.
+    for word, step in ((along_row, way[1]), (down_column, way[0])):
+        if word[:1] in {"L", "R"}:
+            return bool(step > 0) == (word[:1] == "L")
+    return False
+
+
+def floats(result: Dataset) -> NDArray[np.float32]:
+    """Values of a parametric map."""
+    data = undecoded(result, "FloatPixelData") or b""
+    return np.frombuffer(data[: len(data) // 4 * 4], "<f4")

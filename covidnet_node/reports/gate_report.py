@@ -11,7 +11,8 @@ from pydicom.tag import Tag
 from covidnet_node.case import Outcome
 from covidnet_node.intended_use import NOTICE, UNLIKELY
 from covidnet_node.reports import codes
-from covidnet_node.reports.checks import code, missing, names
+from covidnet_node.reports.checks import content, measured, missing, named, names, said
+from covidnet_node.reports.gate_claims import claim_faults
 from covidnet_node.reports.identity import count, items, text
 
 _REQUIRED = (
@@ -43,23 +44,33 @@ def report_faults(result: Dataset, source: Dataset) -> Iterator[str]:
     yield from (f"{keyword} is missing" for keyword in _EMPTY if keyword not in result)
     yield from (f"{keyword} is not {value}" for keyword, value in _STATED.items()
                 if text(result, keyword) != value)  # fmt: skip
-    tree = list(_content(result))
+    tree = list(content(result))
     yield from _references(result, source, tree)
     yield from _words(result, tree)
     yield from _findings(tree)
     yield from _regions(source, tree)
+    outcome = _outcome(tree)
+    if outcome is not None:
+        yield from claim_faults(result, outcome)
 
 
 def _references(result: Dataset, source: Dataset, tree: list[Dataset]) -> Iterator[str]:
     """Hold everything that is pointed at against source and evidence."""
     listed = set(_evidence(result))
-    if listed != {names(source)}:
+    sop_class = text(source, "SOPClassUID")
+    if listed != {(*names(source), sop_class)}:
         yield "evidence does not list the source, and it alone"
-    known = {sop for _, _, sop in listed}
-    for item in tree:
-        for reference in items(item, "ReferencedSOPSequence"):
-            if text(reference, "ReferencedSOPInstanceUID") not in known:
-                yield "content refers to an instance that the evidence does not list"
+    known = {(sop_class, text(source, "SOPInstanceUID"))}
+    pointed = [(text(reference, "ReferencedSOPClassUID"),
+                text(reference, "ReferencedSOPInstanceUID"))
+               for item in tree for reference in items(item, "ReferencedSOPSequence")]  # fmt: skip
+    if set(pointed) - known:
+        yield "content refers to an instance that the evidence does not list"
+    library = [item for item in tree if named(item) == codes.IMAGE_LIBRARY.value]
+    images = [item for each in library for item in content(each)
+              if text(item, "ValueType") == "IMAGE"]  # fmt: skip
+    if len(images) != 1:
+        yield "the image library does not hold the source, and it alone"
     study, _, _ = names(source)
     for earlier in items(result, "PredecessorDocumentsSequence"):
         documents = [item for series in items(earlier, "ReferencedSeriesSequence")
@@ -74,10 +85,12 @@ def _references(result: Dataset, source: Dataset, tree: list[Dataset]) -> Iterat
 
 def _words(result: Dataset, tree: list[Dataset]) -> Iterator[str]:
     """Look for what a reader must find: the summary, who observed, and the meaning of codes."""
-    summaries = [text(item, "TextValue") for item in tree if _name(item) == codes.SUMMARY.value]
+    summaries = [text(item, "TextValue") for item in tree if named(item) == codes.SUMMARY.value]
     if len(summaries) != 1 or NOTICE not in summaries[0]:
         yield "no summary with the notice"
-    observers = [text(item, "UID") for item in tree if _name(item) == _OBSERVER_UID]
+    if not all(text(item, "TextValue").isascii() for item in tree):
+        yield "a text that is not ASCII"
+    observers = [text(item, "UID") for item in tree if named(item) == _OBSERVER_UID]
     devices = [text(item, "DeviceUID") for item in items(result, "ContributingEquipmentSequence")]
     if observers != devices[:1]:
         yield "observer is not the contributing equipment"
@@ -103,17 +116,17 @@ def _findings(tree: list[Dataset]) -> Iterator[str]:
     if outcome is None:
         yield "outcome is not stated once"
         return
-    shares = [item for item in tree if _name(item) in _PROBABILITIES]
-    reasons = [item for item in tree if _name(item) == codes.REASON.value]
+    shares = [item for item in tree if named(item) in _PROBABILITIES]
+    reasons = [item for item in tree if named(item) == codes.REASON.value]
     if outcome is Outcome.NOT_ANALYZED and shares:
         yield "a probability in a report that says not analyzed"
     if outcome is not Outcome.NOT_ANALYZED:
-        certain = [item for item in shares if _name(item) == codes.CERTAINTY.value]
+        certain = [item for item in shares if named(item) == codes.CERTAINTY.value]
         if len(certain) != len(codes.CLASSES):
             yield "not one probability for each class"
     if (outcome is Outcome.ANALYZED) == bool(reasons):
         yield "reason and outcome do not fit"
-    if not all(0 <= _number(item) <= 100 for item in shares):
+    if not all(0 <= measured(item) <= 100 for item in shares):
         yield "a probability outside 0 to 100 %"
 
 
@@ -132,8 +145,8 @@ def _regions(source: Dataset, tree: list[Dataset]) -> Iterator[str]:
             yield "a region that is not selected from the source"
     likely = _likely(tree)
     for group in groups:
-        explained = [_value(child) for child in items(group, "ContentSequence")
-                     if _name(child) == codes.EXPLAINED.value]  # fmt: skip
+        explained = [said(child) for child in items(group, "ContentSequence")
+                     if named(child) == codes.EXPLAINED.value]  # fmt: skip
         if len(explained) != 1 or explained[0] not in likely:
             yield "a region for a class that is not likely"
     if drawn and _outcome(tree) in {None, Outcome.NOT_ANALYZED}:
@@ -173,20 +186,20 @@ def _likely(tree: list[Dataset]) -> set[str]:
     likely = set()
     for group in tree:
         below = items(group, "ContentSequence")
-        certain = [_number(child) for child in below if _name(child) == codes.CERTAINTY.value]
+        certain = [measured(child) for child in below if named(child) == codes.CERTAINTY.value]
         if any(share > 100 * UNLIKELY for share in certain):
-            likely |= {_value(child) for child in below if _name(child) == _FINDING}
+            likely |= {said(child) for child in below if named(child) == _FINDING}
     return likely - {codes.CLASSES["normal"].value}
 
 
 def _outcome(tree: list[Dataset]) -> Outcome | None:
     """The outcome, if it is stated once and known."""
     known = {concept.value: outcome for outcome, concept in codes.OUTCOMES.items()}
-    stated = [_value(item) for item in tree if _name(item) == codes.OUTCOME.value]
+    stated = [said(item) for item in tree if named(item) == codes.OUTCOME.value]
     return known.get(stated[0]) if len(stated) == 1 else None
 
 
-def _evidence(result: Dataset) -> Iterator[tuple[str, str, str]]:
+def _evidence(result: Dataset) -> Iterator[tuple[str, str, str, str]]:
     for study in items(result, "CurrentRequestedProcedureEvidenceSequence"):
         for series in items(study, "ReferencedSeriesSequence"):
             for item in items(series, "ReferencedSOPSequence"):
@@ -194,27 +207,5 @@ def _evidence(result: Dataset) -> Iterator[tuple[str, str, str]]:
                     text(study, "StudyInstanceUID"),
                     text(series, "SeriesInstanceUID"),
                     text(item, "ReferencedSOPInstanceUID"),
+                    text(item, "ReferencedSOPClassUID"),
                 )
-
-
-def _content(item: Dataset) -> Iterator[Dataset]:
-    for child in items(item, "ContentSequence"):
-        yield child
-        yield from _content(child)
-
-
-def _name(item: Dataset) -> str:
-    return code(item, "ConceptNameCodeSequence")
-
-
-def _value(item: Dataset) -> str:
-    return code(item, "ConceptCodeSequence")
-
-
-def _number(item: Dataset) -> float:
-    """Measured value; not a number where there is none, so that every bound rejects it."""
-    measured = items(item, "MeasuredValueSequence")
-    try:
-        return float(text(measured[0], "NumericValue")) if measured else float("nan")
-    except ValueError:
-        return float("nan")

@@ -49,8 +49,9 @@ def build_page(order: Order, series: Series) -> Dataset:
     image.RecognizableVisualFeatures = "NO"
     image.PatientOrientation = None
     carry(order.source, image, "BodyPartExamined")
-    if not text(image, "BodyPartExamined"):
-        # Type 2C (PS3.3 C.7.3.1): without a body part it is present, and nothing is known.
+    if text(image, "BodyPartExamined") != "CHEST":
+        # Type 2C (PS3.3 C.7.3.1): present where there may be two of the body part, or none is
+        # named; a page has no side.
         image.Laterality = None
     carry(order.source, image, "RequestAttributesSequence")
     refer_to_source(image)

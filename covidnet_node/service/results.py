@@ -187,7 +187,7 @@ def _make(order: Order, kind: ResultKind, pictures: Pictures) -> Finished | None
         return None
     # Against what was received, not against our own conversion of it.
     received = order.source if order.original is None else order.original
-    check(built.dataset, received, order.profile)
+    check(built.dataset, received, order.profile, order.analysis)
     return _finish(built)
 
 
