@@ -83,14 +83,20 @@ def receive(bad: Bad, folder: Path) -> tuple[Path, Header]:
     """As the C-STORE handler does; raises Refuse."""
     if not is_uid(bad.sop_class) or not is_uid(bad.instance):
         raise Refuse(Reason.BAD_UID, status=0xC000)
+    path, offset = written(bad, folder)
+    header = read_header(path, offset, bad.syntax)
+    check_command(header, bad.sop_class, bad.instance)
+    return path, header
+
+
+def written(bad: Bad, folder: Path) -> tuple[Path, int]:
+    """In the spool; and where in the file the data set begins."""
     path = folder / "received.dcm"
     incoming = Incoming(LIMIT)
     incoming.open(path, path.open("wb"), bad.sop_class, bad.instance, bad.syntax)
     incoming.write(bad.data)
     incoming.finish()
-    header = read_header(path, incoming.offset, bad.syntax)
-    check_command(header, bad.sop_class, bad.instance)
-    return path, header
+    return path, incoming.offset
 
 
 def admitted(bad: Bad, header: Header) -> Admission:
@@ -132,6 +138,11 @@ def reported(
     origin = Source(source, WHEN, *digests, admission.notes)
     for order in order_results(origin, analysis(seen), Maker(ALGORITHM, "1"), profiles):
         yield from make_results(order_of(order))
+
+
+def no_answer() -> NotAnalyzed:
+    """In place of a picture whose answer is not drawn."""
+    return NotAnalyzed(Reason.NO_PLAUSIBLE_LUNGS)
 
 
 def order_of(order: Order) -> Order:
