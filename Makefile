@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 BUDGET ?= 60
 
-.PHONY: demo test lint types contracts format train bench torture screenshots clean
+.PHONY: demo fuzz test lint types contracts format train bench torture screenshots clean
 
 $(VENV)/installed: pyproject.toml
 	@echo "Installing into $(VENV). The first time this downloads PyTorch, some GB, and takes minutes."
@@ -39,6 +39,11 @@ format: $(VENV)/installed-dev
 
 train: $(VENV)/installed-dev
 	$(BIN)/covidnet-node train all --data $(DATA) --budget $(BUDGET)
+
+# Coverage-guided fuzzing of receiving, admission, decoding and reports; adds to docs/reliability.md.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m fuzz.run --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/throughput.py
