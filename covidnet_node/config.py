@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from covidnet_node.config_commitment import Commitment
 from covidnet_node.config_doors import AETitle, DestinationTls, Peer, Port, ReceiveTls, Section
 from covidnet_node.config_oversight import Audit, Http
 from covidnet_node.errors import BadConfig
@@ -224,6 +225,8 @@ class Destination(Section):
     max_per_association: Annotated[int, Field(ge=1, le=1000)] = 50
     results: Results = Results()
     """What it gets. Destinations that want the same share the same objects."""
+    commitment: Commitment = Commitment()
+    """Whether it must say that it keeps what it has stored."""
 
     @model_validator(mode="after")
     def _one_target(self) -> "Destination":
@@ -251,6 +254,8 @@ class Destination(Section):
     def _check_web(self, url: str) -> None:
         if self.tls is not None:
             raise ValueError("[destination.tls] does not belong to a url; https is TLS")
+        if self.commitment.ask != "off":
+            raise ValueError("[destination.commitment] does not belong to a url; it needs C-STORE")
         if self.port is not None or self.calling_ae is not None:
             raise ValueError("port and calling_ae do not belong to a url; it holds its own port")
         if (self.certificate_file is None) != (self.key_file is None):

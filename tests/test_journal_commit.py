@@ -72,7 +72,8 @@ def act(desk: Desk, now=NOW) -> dict[str, Promise]:
             if each.promise is Promise.COMMITTED:
                 desk.journal.committed(each.delivery.id, "", now)
             elif each.latest:
-                desk.journal.send_again(each.delivery.id, "not there", now, now)
+                attempts = each.delivery.commit_attempts
+                desk.journal.send_again(each.delivery.id, "not there", now, now, attempts)
         desk.journal.commitment_settled(uid, now)
     return said
 
@@ -117,6 +118,18 @@ def test_nothing_is_asked_while_something_is_to_be_sent(desk):
     deliver(desk)
     assert len(desk.journal.due_commitments("pacs", NOW, 10)) == 2
     assert desk.journal.next_commitment_due("pacs") == NOW
+
+
+def test_cases_wait_for_what_is_theirs(desk):
+    for number in range(3):
+        desk.admit(str(number), str(number))
+        desk.report(desk.claim(), "pacs")
+    deliver(desk, most=3)
+    first, second, *rest = desk.journal.due_commitments("pacs", NOW, 10)
+    assert first.case_id == second.case_id
+    assert rest == []
+    deliver(desk, most=2)
+    assert len(desk.journal.due_commitments("pacs", NOW, 10)) == 4
 
 
 def test_what_is_asked_is_not_due_before_its_time(desk):

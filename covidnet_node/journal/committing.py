@@ -53,8 +53,13 @@ class Promises(Store):
             .where(
                 deliveries.c.state == DeliveryState.DELIVERED,
                 deliveries.c.destination == destination,
-                # What was written later than now was written before the clock was set back.
-                or_(deliveries.c.commit_due_at <= now, deliveries.c.updated_at > now),
+                # The first time at once, so that a case is asked about as a whole. What was
+                # written later than now was written before the clock was set back.
+                or_(
+                    deliveries.c.commit_due_at <= now,
+                    deliveries.c.commit_attempts == 0,
+                    deliveries.c.updated_at > now,
+                ),
                 deliveries.c.commit_due_at.is_not(None),
                 ~_more_to_send(),
             )
@@ -207,13 +212,16 @@ class Promises(Store):
             words = f"{row.kind} to {row.destination} {words}".rstrip()
             settle(connection, row.case_id, cause, words, now)
 
-    def send_again(self, delivery_id: int, error: str, due_at: datetime, now: datetime) -> None:
+    def send_again(
+        self, delivery_id: int, error: str, due_at: datetime, now: datetime, commit_attempts: int
+    ) -> None:
         """The destination does not keep the result: it is owed it once more, from `due_at` on.
 
-        Raises IllegalTransition, RetryLater.
+        `commit_attempts` were made so far. Raises IllegalTransition, RetryLater.
         """
         with self._write() as connection:
             changes = {"due_at": due_at, "delivered_at": None, "commit_due_at": None}
+            changes |= {"commit_attempts": commit_attempts}
             state, cause = DeliveryState.PENDING, Cause.NOT_COMMITTED
             row = step(connection, delivery_id, state, cause, now, error, changes)
             words = f"{row.kind} to {row.destination}: {error}"
@@ -315,10 +323,7 @@ def _more_to_send() -> ColumnElement[bool]:
     other, others = deliveries.alias("other"), results.alias("others")
     return exists().where(
         other.c.result_id == others.c.id,
-        others.c.case_id
-        == select(results.c.case_id)
-        .where(results.c.id == deliveries.c.result_id)
-        .scalar_subquery(),
+        others.c.case_id == results.c.case_id,
         others.c.retired_at.is_(None),
         other.c.destination == deliveries.c.destination,
         other.c.state == DeliveryState.PENDING,
@@ -359,10 +364,7 @@ def _ask_later(
     connection: Connection, delivery_id: int, error: str, due_at: datetime, now: datetime
 ) -> AnyRow:
     state, cause = DeliveryState.DELIVERED, Cause.NOT_COMMITTED
-    row = step(connection, delivery_id, state, cause, now, error, {"commit_due_at": due_at})
-    words = f"{row.kind} to {row.destination}: {error}"
-    settle(connection, row.case_id, cause, words, now)
-    return row
+    return step(connection, delivery_id, state, cause, now, error, {"commit_due_at": due_at})
 
 
 def _change(connection: Connection, delivery_id: int, columns: Mapping[str, object]) -> None:

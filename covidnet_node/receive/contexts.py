@@ -6,6 +6,7 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
 from covidnet_node.admit import RADIOGRAPHS, RESULT_CLASSES, SECONDARY_CAPTURE
+from covidnet_node.commit import SOP_CLASS as COMMITMENT
 from covidnet_node.config import Receive
 from covidnet_node.errors import BadConfig
 
@@ -45,13 +46,22 @@ def storage_classes(receive: Receive) -> frozenset[str]:
     return (by_default | set(receive.accept_classes)) - set(receive.refuse_classes)
 
 
-def supported_contexts(receive: Receive) -> list[PresentationContext]:
-    """Build the contexts an association may have; raises BadConfig for other services' classes."""
+def supported_contexts(receive: Receive, *, reports: bool = False) -> list[PresentationContext]:
+    """Build the contexts an association may have; raises BadConfig for other services' classes.
+
+    `reports`: those of storage commitment, from a peer that is their SCP (PS3.4 J.3.3.1.3).
+    """
     classes = sorted(storage_classes(receive))
     for uid in classes:
         _make_known(uid)
     storage = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in classes]
-    return [build_context(VERIFICATION, list(UNCOMPRESSED)), *storage]
+    accepted = [build_context(VERIFICATION, list(UNCOMPRESSED)), *storage]
+    if reports:
+        commitment = build_context(COMMITMENT, list(UNCOMPRESSED))
+        # PS3.7 D.3.3.4, as the requestor's roles. One that names none is heard as well.
+        commitment.scu_role, commitment.scp_role = False, True
+        accepted.append(commitment)
+    return accepted
 
 
 def _make_known(uid: str) -> None:

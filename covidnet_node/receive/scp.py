@@ -25,6 +25,7 @@ from covidnet_node.audit.events import Peer, Record, Subject, Transfer, unrecord
 from covidnet_node.audit.subject import subject_of
 from covidnet_node.case import Admission, Reason, Received
 from covidnet_node.certificates import Renewing
+from covidnet_node.commit import serve_in_turn
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, Refuse, RetryLater
 from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
@@ -32,6 +33,7 @@ from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.receive.bounded import Limits
+from covidnet_node.receive.commitment import Reports
 from covidnet_node.receive.contexts import supported_contexts
 from covidnet_node.receive.crowd import Crowd
 from covidnet_node.receive.doorkeeper import Doorkeeper, Sender, sender_of
@@ -74,12 +76,14 @@ class Receiver:
         clock: Callable[[], datetime] = _utc_now,
         admitted: Callable[[], None] = lambda: None,
         record: Record = unrecorded,
+        reports: Reports | None = None,
     ) -> None:
         self._config = config
         self._journal = journal
         self._spool = spool
         self._clock = clock
         self._admitted = admitted
+        self._reports = reports
         receive = config.receive
         self._crowd = Crowd(receive.max_associations, receive.max_connections_per_peer)
         self._record = record
@@ -101,7 +105,7 @@ class Receiver:
         )
         house = House(
             entity=self._entity(),
-            contexts=supported_contexts(receive),
+            contexts=supported_contexts(receive, reports=self._reports is not None),
             handlers=self._handlers(),
             limits=limits,
             make_inbox=self._make_inbox,
@@ -178,12 +182,15 @@ class Receiver:
         return entity
 
     def _handlers(self) -> list[evt.EventHandlerType]:
-        return [
+        handlers: list[evt.EventHandlerType] = [
             (evt.EVT_REQUESTED, self._doorkeeper.on_requested),
             (evt.EVT_ACCEPTED, self._doorkeeper.on_accepted),
             (evt.EVT_C_ECHO, self._on_echo),
             (evt.EVT_C_STORE, self._on_store),
         ]
+        if self._reports is not None:
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._reports.on_new_association))
+        return handlers
 
     def _on_echo(self, _event: Event) -> int:
         return SUCCESS
@@ -192,6 +199,7 @@ class Receiver:
 
     def _make_inbox(self, assoc: Association) -> Inbox:
         """Stream data sets of this association; far beyond the limit it is aborted."""
+        serve_in_turn(assoc)
         most = self._config.receive.max_object_mib * MIB
         return Inbox(assoc, partial(self._open, most), 2 * most)
 

@@ -27,7 +27,9 @@ from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.private_file import OTHERS
+from covidnet_node.receive.commitment import Reports
 from covidnet_node.receive.scp import Receiver
+from covidnet_node.service.committing import Committer, committers
 from covidnet_node.service.delivering import Deliverer, wake_all
 from covidnet_node.service.http import Health, HttpDoor, build_app
 from covidnet_node.service.metrics import TrailCollector
@@ -51,10 +53,11 @@ class Running:
     http: HttpDoor
     journal: Journal
     deliverers: tuple[Deliverer, ...]
+    committers: tuple[Committer, ...]
 
     def healthy(self) -> bool:
         """Whether everything that must never stop is still going."""
-        threads = (self.supervisor, *self.deliverers)
+        threads = (self.supervisor, *self.deliverers, *self.committers)
         open_doors = self.receiver.listening and self.http.open
         if not open_doors or not all(thread.is_alive() for thread in threads):
             return False
@@ -118,20 +121,28 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
         journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
         recover(config, journal)
 
+        reports = Reports(journal, config.destination, _now)
+        committing = committers(config, journal, reports)
+        reports.noted = stored = wake_all(committing)
         deliverers = tuple(
-            Deliverer(config, each, journal, trail.record) for each in config.destination
+            Deliverer(config, each, journal, trail.record, stored) for each in config.destination
         )
         supervisor = Supervisor(config, journal, wake_all(deliverers), worker)
         receiver = Receiver(
-            config, journal, spool, admitted=supervisor.wake, record=trail.record
+            config,
+            journal,
+            spool,
+            admitted=supervisor.wake,
+            record=trail.record,
+            reports=reports if reports.expected else None,
         )
 
         receiver.start()
         # For a start that fails half-way; a node that ran has closed it first of all, see below.
         parts.callback(receiver.stop, STOP_RECEIVING_S)
-        for deliverer in deliverers:
-            deliverer.start()
-        parts.callback(stop_delivering, deliverers)
+        for loop in (*deliverers, *committing):
+            loop.start()
+        parts.callback(stop_delivering, (*deliverers, *committing))
         supervisor.start()
         parts.callback(supervisor.stop, STOP_WORKING_S)
 
@@ -147,7 +158,7 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
         parts.callback(schedule.shutdown)
         # Registered last, so run first: nothing new comes in while the rest finishes.
         parts.callback(receiver.stop, STOP_RECEIVING_S)
-        yield Running(receiver, supervisor, http, journal, deliverers)
+        yield Running(receiver, supervisor, http, journal, deliverers, committing)
 
 
 def prepare_data(folder: Path) -> Path:
@@ -171,17 +182,25 @@ def prepare_data(folder: Path) -> Path:
 
 
 def recover(config: Config, journal: Journal) -> None:
-    """Take up the cases that workers of an earlier life of this node held."""
-    for case in journal.release(f"{config.node.name}/", datetime.now(UTC), crashed=False):
+    """Take up what workers of an earlier life held, and await no more than is asked for."""
+    for case in journal.release(f"{config.node.name}/", _now(), crashed=False):
         log.info("taken_up_again", case_id=case.id)
     configured = {destination.name for destination in config.destination}
     for name in sorted(journal.destinations_owed() - configured):
         log.error("results_owed_to_a_destination_not_in_node.toml", destination=name, alert=True)
+    asked = {each.name for each in config.destination if each.commitment.ask != "off"}
+    waived = journal.waive_commitments(asked, _now())
+    if waived:
+        log.warning("commitment_no_longer_asked_for", results=waived)
 
 
-def stop_delivering(deliverers: tuple[Deliverer, ...]) -> None:
+def stop_delivering(loops: tuple[Deliverer | Committer, ...]) -> None:
     """Let each loop finish the object on the wire; what is not sent stays pending."""
-    for deliverer in deliverers:
-        deliverer.stop()
-    for deliverer in deliverers:
-        deliverer.join(STOP_DELIVERING_S)
+    for loop in loops:
+        loop.stop()
+    for loop in loops:
+        loop.join(STOP_DELIVERING_S)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

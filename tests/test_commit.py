@@ -1,0 +1,422 @@
+"""Storage commitment, from stored to done: with a PACS that answers in every way there is."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from covidnet_node.case import DeliveryState, Outcome, Owed, Reason, Result, ResultKind, State
+from covidnet_node.commit import SOP_CLASS, SOP_INSTANCE, STUDY_ROOT_FIND
+from covidnet_node.config import Config
+from covidnet_node.journal.journal import Journal
+from covidnet_node.journal.spool import Spool
+from covidnet_node.journal.transitions import Cause
+from covidnet_node.phantom.film import phantom_dataset
+from covidnet_node.receive.commitment import Reports
+from covidnet_node.receive.scp import Receiver
+from covidnet_node.service.committing import Committer
+from covidnet_node.service.delivering import Deliverer
+from tests.committing_pacs import CommittingPacs, Vow, Wish
+from tests.journal_kit import Desk, causes
+from tests.node import wait_until
+
+DEADLINE_S = 30.0
+NODE_AE = "COVIDNET"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Site:
+    """The node without its workers: listener, delivery and commitment over one journal."""
+
+    def __init__(self, folder: Path, pacs: CommittingPacs, **commitment: object) -> None:
+        target = {"name": "pacs", "ae_title": pacs.ae_title, "host": "127.0.0.1"}
+        target |= {"port": pacs.port, "response_timeout_s": 20}
+        target["commitment"] = {"ask": "request", "timeout_s": 600, "wait_s": 5} | commitment
+        self.config = Config.model_validate(
+            {
+                "node": {"ae_title": NODE_AE, "data": folder},
+                "receive": {"address": "127.0.0.1", "port": 0, "low_disk_mib": 0},
+                "deliver": {"first_pause_s": 0.05, "longest_pause_s": 0.1},
+                "destination": [target],
+            }
+        )
+        self.pacs = pacs
+        self.desk = Desk(Journal.open(folder / "journal.db"), Spool(folder / "spool"))
+        self.journal = self.desk.journal
+        self.reports = Reports(self.journal, self.config.destination, now)
+        (destination,) = self.config.destination
+        self.committer = Committer(self.config, destination, self.journal, self.reports)
+        self.reports.noted = self.committer.wake
+        self.deliverer = Deliverer(
+            self.config, destination, self.journal, stored=self.committer.wake
+        )
+        self.receiver = Receiver(self.config, self.journal, self.desk.spool, reports=self.reports)
+
+    def __enter__(self) -> "Site":
+        self.receiver.start()
+        host, port = self.receiver.address
+        self.pacs.node = (host, port, NODE_AE)
+        for loop in (self.deliverer, self.committer):
+            loop.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for loop in (self.deliverer, self.committer):
+            loop.stop()
+        for loop in (self.deliverer, self.committer):
+            loop.join(DEADLINE_S)
+            assert not loop.is_alive()
+        self.receiver.stop(0.1)
+        self.journal.close()
+
+    def answer_image(self, number: int = 1) -> str:
+        """A case with two results that are owed; returns its id."""
+        case = self.desk.admit(str(number), str(number))
+        owed = [
+            Owed(self._result(case.id, kind), ("pacs",))
+            for kind in (ResultKind.HEATMAP, ResultKind.PLAIN)
+        ]
+        claim = self.desk.claim()
+        self.journal.report(claim, Outcome.ANALYZED, None, "", owed, now())
+        self.deliverer.wake()
+        return case.id
+
+    def _result(self, case_id: str, kind: ResultKind) -> Result:
+        image = phantom_dataset(1, rows=16, columns=16)
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        data = BytesIO()
+        image.save_as(data, enforce_file_format=True)
+        return Result(
+            kind=kind,
+            sop_class_uid=str(image.SOPClassUID),
+            sop_instance_uid=str(image.SOPInstanceUID),
+            series_uid=str(image.SeriesInstanceUID),
+            transfer_syntax_uid=str(image.file_meta.TransferSyntaxUID),
+            path=self.desk.spool.write_result(case_id, kind, data.getvalue()),
+            sha256=hashlib.sha256(data.getvalue()).hexdigest(),
+        )
+
+    def uids(self, case_id: str) -> list[str]:
+        return [each.sop_instance_uid for each in self.journal.results(case_id)]
+
+    def states(self, case_id: str) -> list[DeliveryState]:
+        return [each.state for each in self.journal.deliveries(case_id)]
+
+    def wait_for(self, case_id: str, state: State = State.DONE) -> None:
+        wait_until(lambda: self.journal.case(case_id).state is state, DEADLINE_S, state.value)
+
+    def wait_for_error(self, case_id: str, words: str) -> None:
+        wait_until(
+            lambda: any(words in each.last_error for each in self.journal.deliveries(case_id)),
+            DEADLINE_S,
+            words,
+        )
+
+    def counted(self, name: str) -> int:
+        return dict(self.journal.counters()).get(name, 0)
+
+
+@pytest.fixture
+def pacs() -> Iterator[CommittingPacs]:
+    with CommittingPacs() as server:
+        yield server
+
+
+def committed(site: Site, case_id: str) -> bool:
+    return site.states(case_id) == [DeliveryState.COMMITTED] * 2
+
+
+@pytest.mark.parametrize("vow", [Vow.SAME, Vow.EARLY, Vow.NEW])
+def test_a_case_is_done_when_the_pacs_has_committed(tmp_path, pacs, vow):
+    pacs.vows.append(vow)
+    with Site(tmp_path, pacs) as site:
+        case_id = site.answer_image()
+        site.wait_for(case_id)
+        assert committed(site, case_id)
+        (wish,) = pacs.wishes
+        assert sorted(uid for _, uid in wish.instances) == sorted(site.uids(case_id))
+        assert wish.action == (1, SOP_CLASS, SOP_INSTANCE)
+        assert causes(site.desk, case_id)[-1] is Cause.COMMITTED
+        if vow is not Vow.EARLY:
+            assert pacs.wait_for_answers(1) == [0x0000]
+    # Nothing was sent twice, and no association was broken off.
+    assert set(pacs.repeats.values()) == {1}
+    assert set(pacs.wait_for_end(len(pacs.calls))) == {"released"}
+
+
+def test_each_case_is_a_transaction_of_its_own(tmp_path, pacs):
+    pacs.vows.extend([Vow.EARLY, Vow.SAME, Vow.EARLY])
+    with Site(tmp_path, pacs) as site:
+        cases = [site.answer_image(number) for number in range(3)]
+        for case_id in cases:
+            site.wait_for(case_id)
+        assert len({wish.transaction_uid for wish in pacs.wishes}) == len(pacs.wishes) >= 3
+
+
+def test_stored_is_done_where_nothing_is_asked(tmp_path, pacs):
+    with Site(tmp_path, pacs, ask="off") as site:
+        case_id = site.answer_image()
+        site.wait_for(case_id)
+        assert site.states(case_id) == [DeliveryState.DELIVERED] * 2
+    assert pacs.wishes == pacs.queries == []
+
+
+def test_what_the_pacs_has_lost_is_sent_again_and_asked_under_a_new_uid(tmp_path, pacs):
+    pacs.vows.append(Vow.NEVER)
+    with Site(tmp_path, pacs, wait_s=0) as site:
+        case_id = site.answer_image()
+        (wish,) = pacs.wait_for_wishes(1)
+        lost, kept = site.uids(case_id)
+        pacs.lose(lost)
+        assert pacs.report(wish) == 0x0000
+        site.wait_for(case_id)
+        assert committed(site, case_id)
+        assert pacs.repeats == {lost: 2, kept: 1}
+        assert pacs.changed_repeats() == []
+        again = pacs.wishes[1]
+        assert [uid for _, uid in again.instances] == [lost]
+        assert again.transaction_uid != wish.transaction_uid
+        errors = [each.last_error for each in site.journal.deliveries(case_id)]
+        assert errors == ["not committed: 0112 no such object instance", ""]
+
+
+def test_a_destination_that_never_has_it_is_given_up(tmp_path, pacs):
+    with Site(tmp_path, pacs, attempts=3) as site:
+        pacs.keeps = lambda _uid: False
+        pacs.reason = 0x0213
+        case_id = site.answer_image()
+        site.wait_for(case_id, State.PARKED)
+        assert len(pacs.wishes) == 3
+        assert set(pacs.repeats.values()) == {3}
+        pause = site.journal.pause(case_id)
+        assert pause.park_reason is Reason.GAVE_UP
+        assert "0213 resource limitation" in pause.park_detail
+        # A person puts the PACS right, and asks for it once more.
+        del pacs.keeps
+        site.journal.requeue(case_id, now())
+        site.deliverer.wake()
+        site.wait_for(case_id)
+
+
+@pytest.mark.parametrize("reason", [0x0122, 0x0131])
+def test_a_reason_that_says_nothing_against_what_is_stored_costs_no_resend(tmp_path, pacs, reason):
+    with Site(tmp_path, pacs) as site:
+        pacs.keeps = lambda _uid: False
+        pacs.reason = reason
+        case_id = site.answer_image()
+        pacs.wait_for_wishes(2)
+        del pacs.keeps
+        site.wait_for(case_id)
+        assert committed(site, case_id)
+    assert set(pacs.repeats.values()) == {1}
+
+
+def test_without_an_answer_it_is_asked_anew_and_a_late_answer_is_heard(tmp_path, pacs):
+    pacs.vows.extend([Vow.NEVER, Vow.NEVER])
+    with Site(tmp_path, pacs, wait_s=0, timeout_s=0.5) as site:
+        case_id = site.answer_image()
+        pacs.wait_for_wishes(2)
+        first = pacs.wishes[0]
+        uids = {wish.transaction_uid for wish in pacs.wishes}
+        assert len(uids) == len(pacs.wishes)
+        assert pacs.report(first) == 0x0000
+        site.wait_for(case_id)
+        # Repeated, it is acknowledged and changes nothing.
+        assert pacs.report(first) == 0x0000
+        pacs.lost.update(site.uids(case_id))
+        assert pacs.report(first) == 0x0000
+        assert committed(site, case_id)
+    assert set(pacs.repeats.values()) == {1}
+
+
+def test_silence_has_an_end(tmp_path, pacs):
+    pacs.vows.extend([Vow.NEVER] * 3)
+    with Site(tmp_path, pacs, wait_s=0, timeout_s=0.1, attempts=2) as site:
+        case_id = site.answer_image()
+        site.wait_for(case_id, State.PARKED)
+        assert len(pacs.wishes) == 2
+        assert "asked 2 times" in site.journal.pause(case_id).park_detail
+
+
+@pytest.mark.parametrize("vow", [0x0110, 0x0213, Vow.ABORT])
+def test_a_request_that_is_not_taken_is_put_again(tmp_path, pacs, vow):
+    pacs.vows.append(vow)
+    with Site(tmp_path, pacs) as site:
+        case_id = site.answer_image()
+        site.wait_for(case_id)
+        assert len({wish.transaction_uid for wish in pacs.wishes}) == 2
+    assert set(pacs.repeats.values()) == {1}
+
+
+def test_a_pacs_that_offers_no_commitment_is_looked_into(tmp_path):
+    with CommittingPacs(offers=[STUDY_ROOT_FIND]) as pacs:
+        with Site(tmp_path, pacs, ask="request_or_find") as site:
+            case_id = site.answer_image()
+            site.wait_for(case_id)
+            assert causes(site.desk, case_id)[-1] is Cause.FOUND
+        keys = pacs.queries[0]
+        assert keys.QueryRetrieveLevel == "IMAGE"
+        assert keys.StudyInstanceUID == "1.2.3"
+        assert keys.SeriesInstanceUID
+        assert set(pacs.repeats.values()) == {1}
+
+
+def test_a_pacs_that_offers_neither_is_told_to_a_person(tmp_path):
+    with CommittingPacs(offers=[]) as pacs, Site(tmp_path, pacs, attempts=2) as site:
+        case_id = site.answer_image()
+        site.wait_for(case_id, State.PARKED)
+        assert "does not offer" in site.journal.deliveries(case_id)[0].last_error or (
+            "asked 2 times" in site.journal.deliveries(case_id)[0].last_error
+        )
+        assert set(pacs.repeats.values()) == {1}
+
+
+def test_silence_is_followed_by_a_look(tmp_path, pacs):
+    pacs.vows.append(Vow.NEVER)
+    with Site(tmp_path, pacs, ask="request_or_find", wait_s=0, timeout_s=0.2) as site:
+        case_id = site.answer_image()
+        site.wait_for(case_id)
+        assert committed(site, case_id)
+        assert len(pacs.wishes) == 1
+        assert len(pacs.queries) == 2
+
+
+def test_what_a_query_does_not_find_is_sent_again(tmp_path, pacs):
+    with Site(tmp_path, pacs, ask="find") as site:
+        real, pacs.keeps = pacs.keeps, lambda _uid: False
+        case_id = site.answer_image()
+        wait_until(lambda: max(pacs.repeats.values(), default=0) > 1, DEADLINE_S, "a resend")
+        pacs.keeps = real
+        site.wait_for(case_id)
+        assert committed(site, case_id)
+    assert pacs.wishes == []
+
+
+def test_a_pacs_that_is_away_is_asked_when_it_is_back(tmp_path, pacs):
+    pacs.vows.append(Vow.ABORT)
+    with Site(tmp_path, pacs) as site:
+        site.deliverer.stop()
+        site.deliverer.join(DEADLINE_S)
+        case_id = site.answer_image()
+        for delivery in site.journal.due_deliveries("pacs", now(), 10):
+            site.journal.delivered(delivery.id, now(), "0000", commit=True)
+        pacs.stop()
+        site.committer.wake()
+        site.wait_for_error(case_id, "no connection")
+        pacs.keeps = lambda _uid: True
+        with pacs:
+            site.wait_for(case_id)
+
+
+# Who is believed
+
+
+def waiting(site: Site, pacs: CommittingPacs) -> tuple[str, Wish]:
+    """A case that waits for a report, and the transaction."""
+    pacs.vows.append(Vow.NEVER)
+    case_id = site.answer_image()
+    (wish,) = pacs.wait_for_wishes(1)
+    return case_id, wish
+
+
+def test_a_report_from_a_stranger_is_not_believed(tmp_path, pacs):
+    with Site(tmp_path, pacs, wait_s=0) as site:
+        case_id, wish = waiting(site, pacs)
+        assert pacs.report(wish, "STRANGER") == 0x0110
+        assert site.counted("commitment_reports_not_believed") == 1
+        assert site.journal.case(case_id).state is State.REPORTED
+        assert pacs.report(wish) == 0x0000
+        site.wait_for(case_id)
+
+
+def test_a_second_title_of_the_pacs_may_be_named(tmp_path, pacs):
+    with Site(tmp_path, pacs, wait_s=0, calling_aes=["ARCHIVE"]) as site:
+        case_id, wish = waiting(site, pacs)
+        assert pacs.report(wish, "ARCHIVE") == 0x0000
+        site.wait_for(case_id)
+
+
+@pytest.mark.parametrize(("network", "status"), [("127.0.0.0/8", 0x0000), ("192.0.2.0/24", 0x0110)])
+def test_another_address_must_be_named(tmp_path, pacs, network, status):
+    with Site(tmp_path, pacs, wait_s=0, addresses=[network]) as site:
+        _, wish = waiting(site, pacs)
+        asked = site.journal.commitment(wish.transaction_uid)
+        assert asked.peer == "127.0.0.1"
+        # The listener sees another address than the one that was asked.
+        elsewhere = type(asked)(
+            "2.25.77", asked.destination, asked.ae_title, "198.51.100.1", asked.state
+        )
+        site.journal.write_commitment(elsewhere, [], now(), now())
+        assert pacs.report(Wish("2.25.77", [], (1, "", ""))) == status
+
+
+def test_an_unknown_transaction_is_counted_and_not_acknowledged(tmp_path, pacs):
+    with Site(tmp_path, pacs, wait_s=0) as site:
+        case_id, wish = waiting(site, pacs)
+        made_up = Wish("2.25.4711", wish.instances, wish.action)
+        assert pacs.report(made_up) == 0x0110
+        assert site.counted("commitment_reports_unknown") == 1
+        assert site.states(case_id) == [DeliveryState.DELIVERED] * 2
+
+
+def test_instances_that_were_not_asked_about_are_not_touched(tmp_path, pacs):
+    with Site(tmp_path, pacs, wait_s=0) as site:
+        case_id, wish = waiting(site, pacs)
+        pacs.vows.append(Vow.NEVER)
+        other = site.answer_image(2)
+        second = pacs.wait_for_wishes(2)[1]
+        wish.instances.extend(second.instances)
+        assert pacs.report(wish) == 0x0000
+        site.wait_for(case_id)
+        assert site.states(other) == [DeliveryState.DELIVERED] * 2
+
+
+def malformed() -> list[tuple[Dataset, int, str, int]]:
+    nameless = Dataset()
+    nameless.ReferencedSOPSequence = []
+    itemless = Dataset()
+    itemless.TransactionUID = "2.25.1"
+    itemless.ReferencedSOPSequence = [Dataset()]
+    fine = Dataset()
+    fine.TransactionUID = "2.25.1"
+    return [
+        (nameless, 1, SOP_INSTANCE, 0x0114),
+        (itemless, 1, SOP_INSTANCE, 0x0110),
+        (fine, 3, SOP_INSTANCE, 0x0113),
+        (fine, 1, "1.2.3", 0x0112),
+    ]
+
+
+@pytest.mark.parametrize(("data", "event_type", "instance", "status"), malformed())
+def test_a_report_that_makes_no_sense_is_refused(
+    tmp_path, pacs, data, event_type, instance, status
+):
+    with Site(tmp_path, pacs) as site:
+        wish = Wish("2.25.1", [], (1, "", ""))
+        assert pacs.report(wish, said=(data, event_type), instance=instance) == status
+        assert site.counted("commitment_reports_unreadable") == 1
+
+
+@pytest.mark.parametrize("roles", [(False, True), (True, True), None])
+def test_reports_are_heard_whatever_roles_the_pacs_proposes(tmp_path, pacs, roles):
+    with Site(tmp_path, pacs, wait_s=0) as site:
+        case_id, wish = waiting(site, pacs)
+        assert pacs.report(wish, roles=roles) == 0x0000
+        site.wait_for(case_id)
+
+
+def test_nobody_reports_to_a_node_that_asks_for_nothing(tmp_path, pacs):
+    with Site(tmp_path, pacs, ask="off") as site:
+        receiver = Receiver(site.config, site.journal, site.desk.spool)
+        receiver.start()
+        pacs.node = (*receiver.address, NODE_AE)
+        assert pacs.report(Wish("2.25.1", [], (1, "", ""))) is None
+        receiver.stop(0.1)
