@@ -18,6 +18,7 @@ from covidnet_node.config import Config, Destination
 from covidnet_node.config_doors import ReceiveTls
 from covidnet_node.config_oversight import Http
 from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.journal.examine import examine
 from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.private_file import Exposed, check_private
 from covidnet_node.service.doors import door_to
@@ -25,6 +26,8 @@ from covidnet_node.service.guard import check_token, in_the_clear
 from covidnet_node.service.run import prepare_data
 from covidnet_node.service.workers import devices, gpus
 
+JOURNAL_S = 20.0
+"""For looking the journal over."""
 CUDA = {"cuda": "cuda:0"}
 """What a name without a number means."""
 
@@ -43,6 +46,7 @@ def check_node(config: Config) -> Iterator[Finding]:
     yield _weights(config)
     yield _device(config)
     yield _disk(config)
+    yield _journal(config)
     receive = config.receive
     if receive.open_plain:
         yield _port("receive.port", receive.address, receive.port)
@@ -68,6 +72,14 @@ def _destination(destination: Destination, node_ae: str) -> Finding:
     complaint = door.echo()
     words = complaint or f"{door.where} answered {door.question}"
     return Finding(destination.name, ok=complaint is None, words=words)
+
+
+def _journal(config: Config) -> Finding:
+    try:
+        found = examine(config.node.data / "journal.db", JOURNAL_S)
+    except OSError as error:
+        return Finding("journal", ok=False, words=f"cannot be reached ({error.strerror})")
+    return Finding("journal", ok=found.sound, words=found.words)
 
 
 def _own_tls(tls: ReceiveTls) -> Finding:

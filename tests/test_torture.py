@@ -18,19 +18,20 @@ HEATMAP = "1.2.840.10008.5.1.4.1.1.7"
 @pytest.mark.timeout(900)
 def test_a_slice_of_the_torture_loses_nothing(tmp_path: Path) -> None:
     plan = Plan(
-        seed=7,
-        minutes=0.4,
+        seed=365,
+        minutes=5,
         images=10**9,
+        faults=12,
         worker="stand-in",
         rate=3.0,
         soak=0.0,
         folder=tmp_path / "run",
         senders=2,
         most_in_flight=40,
-        pause=0.8,
+        pause=0.5,
     )
     result = torture(plan)
-    assert sum(result["faults"].values()) >= 5, result
+    assert sum(result["faults"].values()) == 12, result
     assert result["acknowledged"] == result["delivered"] > 0, result
     assert (result["lost"], result["duplicated"], result["changed"]) == (0, 0, 0), result
     assert set(result["exits_after_sigterm"]) == {0}, result

@@ -46,6 +46,8 @@ class Tormentor:
     senders: Senders
     tell_pacs: Callable[[str], None]
     chance: random.Random
+    order: random.Random
+    """Chooses the kinds, apart from the rest, so that a seed means the same kinds in one order."""
     done: Counter[str]
     exits: Counter[int]
     """Exit statuses after SIGTERM."""
@@ -58,7 +60,7 @@ class Tormentor:
             if (restarts or name not in RESTARTS)
             and (self.node.worker == "stand-in" or name not in CLOCKS)
         ]
-        name = self.chance.choices(names, [WEIGHTS[each] for each in names])[0]
+        name = self.order.choices(names, [WEIGHTS[each] for each in names])[0]
         if self.do(name):
             self.done[name] += 1
         return name

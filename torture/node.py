@@ -167,10 +167,8 @@ class TorturedNode(NodeProcess):
         """Leave no room for a while: on the small file system, else by a limit on file sizes."""
         if self.mounted:
             ballast = self.folder / "disk" / "ballast"
-            with ballast.open("wb") as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(b"\0" * 2**20)
-                    file.flush()
+            with ballast.open("wb") as file:
+                take_all(file.fileno())
             time.sleep(FULL_S)
             ballast.unlink()
             return
@@ -195,6 +193,18 @@ class TorturedNode(NodeProcess):
         super().__exit__(*error)
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.folder / "disk")], check=False)
+
+
+def take_all(descriptor: int) -> None:
+    """Make a file take all the room that is left, to the last page."""
+    size, piece = 0, 2**30
+    while piece >= 4096:
+        try:
+            os.posix_fallocate(descriptor, size, piece)
+        except OSError:
+            piece //= 2
+        else:
+            size += piece
 
 
 def mount_small(folder: Path, mib: int) -> bool:

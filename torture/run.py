@@ -26,11 +26,12 @@ from torture.senders import Senders
 
 DRAIN_S = 1200.0
 DISK_MIB = 3000
+"""Room for an hour of images; less of it is taken than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one run is to do; it ends at whichever comes first, time or images."""
+    """What one run is to do; it ends at whichever comes first: time, images, or faults."""
 
     seed: int
     minutes: float
@@ -44,6 +45,8 @@ class Plan:
     senders: int = 3
     most_in_flight: int = 300
     """Beyond that the senders pause, as an operator would."""
+    faults: int = 10**9
+    """It ends after so many, too."""
     pause: float = 6.0
     """Mean seconds between two faults."""
 
@@ -67,7 +70,8 @@ def torture(plan: Plan) -> dict[str, Any]:
         senders.start(plan.senders)
         watcher.start()
         chance = random.Random(plan.seed)
-        tormentor = Tormentor(node, senders, pacs.tell, chance, Counter(), Counter())
+        order = random.Random(f"order {plan.seed}")
+        tormentor = Tormentor(node, senders, pacs.tell, chance, order, Counter(), Counter())
         torment(plan, tormentor)
         pacs.tell("peace")
         senders.stop()
@@ -109,7 +113,11 @@ def torment(plan: Plan, tormentor: Tormentor) -> None:
     start, pause = time.monotonic(), threading.Event()
     end = start + 60 * plan.minutes
     calm = end - 60 * plan.minutes * plan.soak
-    while time.monotonic() < end and len(tormentor.senders.acknowledged) < plan.images:
+    while (
+        time.monotonic() < end
+        and len(tormentor.senders.acknowledged) < plan.images
+        and tormentor.done.total() < plan.faults
+    ):
         if plan.worker == "real" and tormentor.kill_real_worker(pause):
             tormentor.done["worker: SIGKILL"] += 1
         name = tormentor.one(restarts=time.monotonic() < calm)

@@ -61,6 +61,7 @@ class Senders:
             thread.join(600)
             if thread.is_alive():
                 raise RuntimeError("an image was not acknowledged within ten minutes of peace")
+        self._file.close()
 
     def _run(self, number: int) -> None:
         chance = random.Random(number)

@@ -36,6 +36,9 @@ class Spool:
         with _storing():
             for folder in (self.root, self._incoming, self._cases):
                 _make_private(folder)
+            # A fsync of a file makes its own folder's entry durable, not the folders above.
+            for folder in (self.root, self.root.parent):
+                _fsync(folder)
 
     def incoming(self) -> tuple[Path, BinaryIO]:
         """Open a new file, mode 0600, for bytes that are being received; raises RetryLater."""

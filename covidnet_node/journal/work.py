@@ -1,7 +1,7 @@
 """The worker's steps: claim a case, answer it or give it back; and leases that were left."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -171,9 +171,14 @@ class Work(Store):
             held = func.substr(cases.c.lease_owner, 1, len(owner)) == owner
         return self._take_back(held, Cause.CRASHED if crashed else Cause.RELEASED, now)
 
-    def release_expired(self, now: datetime) -> tuple[Case, ...]:
-        """Take back every case whose lease has run out: its worker hung. Raises RetryLater."""
-        return self._take_back(cases.c.lease_until <= now, Cause.EXPIRED, now)
+    def release_expired(self, now: datetime, living: Collection[str] = ()) -> tuple[Case, ...]:
+        """Take back every case whose lease has run out: its worker is gone. Raises RetryLater.
+
+        `living` are owners that somebody watches: a clock that was set forward takes nothing
+        from them.
+        """
+        expired = and_(cases.c.lease_until <= now, cases.c.lease_owner.not_in(living))
+        return self._take_back(expired, Cause.EXPIRED, now)
 
     def _take_back(
         self, which: ColumnElement[bool], cause: Cause, now: datetime

@@ -22,8 +22,8 @@ from covidnet_node.errors import RetryLater
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
-from covidnet_node.service.departures import departure
 from covidnet_node.receive.allow import AllowList
+from covidnet_node.service.departures import departure
 from covidnet_node.service.doors import Door, closed_door, door_to
 from covidnet_node.service.patience import Patience
 
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 POLL_S = 5.0
 """How long the loop waits at most before it asks the journal by itself."""
+HEARTBEAT_S = 10.0
+"""How long a destination may take to say that it is back."""
 
 
 class Deliverer(threading.Thread):
@@ -76,7 +78,10 @@ class Deliverer(threading.Thread):
         """
         if self._quiet_until is None or self.destination.back_to_sender:
             return
-        if self._door().echo() is None:
+        # A short question: the stop of the node may have to wait for its answer.
+        short = min(HEARTBEAT_S, self.destination.response_timeout_s)
+        asked = self.destination.model_copy(update={"response_timeout_s": short})
+        if door_to(asked, self._config.node.ae_title).echo() is None:
             log.info("destination_is_back", destination=self.destination.name)
             self._quiet_until = None
             self._wake.set()

@@ -23,6 +23,7 @@ from covidnet_node.audit.trail import audit_trail
 from covidnet_node.case import Reason
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, RetryLater
+from covidnet_node.journal.examine import examine
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.models.manifest import load_manifest, weights_folder
@@ -39,6 +40,8 @@ from covidnet_node.service.workers import WORKER, Supervisor
 
 log = structlog.get_logger()
 
+JOURNAL_S = 10.0
+"""For looking the journal over at the start, and for another program to let go of it."""
 STOP_RECEIVING_S = 10.0
 STOP_WORKING_S = 60.0
 STOP_DELIVERING_S = 15.0
@@ -118,6 +121,7 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
     with ExitStack() as parts:
         spool = Spool(prepare_data(config.node.data) / "spool")
         trail = parts.enter_context(audit_trail(config))
+        check_journal(config.node.data / "journal.db")
         journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
         recover(config, journal)
 
@@ -153,7 +157,9 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
         parts.callback(http.stop)
         log.info("http_open", address=config.http.address, port=http.port)
 
-        schedule = build_schedule(config, journal, spool, deliverers, supervisor.wake)
+        schedule = build_schedule(
+            config, journal, spool, deliverers, supervisor.wake, lambda: supervisor.owners
+        )
         schedule.start()
         parts.callback(schedule.shutdown)
         # Registered last, so run first: nothing new comes in while the rest finishes.
@@ -179,6 +185,15 @@ def prepare_data(folder: Path) -> Path:
         remedy = f"{folder} cannot be written ({error.strerror}); create it or choose another"
         raise BadConfig("node.toml", "node.data", remedy) from error
     return folder
+
+
+def check_journal(file: Path) -> None:
+    """Never work on with a damaged journal: raises BadConfig; RetryLater if it is only locked."""
+    found = examine(file, JOURNAL_S)
+    if not found.sound and found.passing:
+        raise RetryLater(Reason.CANNOT_STORE, found.words)
+    if not found.sound:
+        raise BadConfig("node.toml", "node.data", found.words)
 
 
 def recover(config: Config, journal: Journal) -> None:

@@ -1,6 +1,6 @@
 """What is periodic: lease recovery, retention and sweeping, heartbeats, certificates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -32,15 +32,19 @@ def build_schedule(
     spool: Spool,
     deliverers: Sequence[Deliverer],
     wake_workers: Callable[[], None],
+    living: Callable[[], Collection[str]] = tuple,
 ) -> BackgroundScheduler:
-    """A scheduler with every periodic duty, not yet started; a missed run is made up once."""
+    """A scheduler with every periodic duty, not yet started; a missed run is made up once.
+
+    `living` names the workers that somebody watches; no lease of theirs runs out by the clock.
+    """
     schedule = BackgroundScheduler(
         timezone="UTC",
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
 
     def recover() -> None:
-        recover_leases(journal, datetime.now(UTC))
+        recover_leases(journal, datetime.now(UTC), living())
         wake_workers()
 
     def retain() -> None:
@@ -51,7 +55,9 @@ def build_schedule(
 
     def beat() -> None:
         for deliverer in deliverers:
-            deliverer.heartbeat()
+            # The stop of the node waits for this round, and each question may take a while.
+            if schedule.running:
+                deliverer.heartbeat()
 
     schedule.add_job(recover, "interval", seconds=RECOVERY_S, id="lease recovery")
     # The first at once, beside the open ports: it looks at every case folder, and a node that is
@@ -70,9 +76,9 @@ def build_schedule(
     return schedule
 
 
-def recover_leases(journal: Journal, now: datetime) -> None:
+def recover_leases(journal: Journal, now: datetime, living: Collection[str] = ()) -> None:
     """Make cases claimable again whose worker is gone and was not seen to go."""
-    for case in journal.release_expired(now):
+    for case in journal.release_expired(now, living):
         log.warning("lease_expired", case_id=case.id)
 
 

@@ -166,6 +166,11 @@ class Supervisor(threading.Thread):
         """Process ids of the living workers."""
         return tuple(worker.process.pid for worker in self._present())
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Names under which the workers hold cases; a hung one is taken care of here."""
+        return tuple(worker.owner for worker in self._present())
+
     def wake(self) -> None:
         """Tell every worker that an image was admitted."""
         for worker in self._present():
