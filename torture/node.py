@@ -70,7 +70,7 @@ class TorturedNode(NodeProcess):
             [destination],
             node={"data": str(folder / "disk" / "data")},
             receive={"low_disk_mib": 0, "request_timeout_s": 3, "network_timeout_s": 10},
-            analyze={"device": "cpu", "workers": 1, "deadline_s": 120 if worker == "real" else 6},
+            analyze={"device": "cpu", "workers": 1, "deadline_s": 120 if worker == "real" else 20},
             deliver={"first_pause_s": 0.2, "longest_pause_s": 3.0},
             retention={"done_days": 0.003, "parked_days": 0.003},
         )

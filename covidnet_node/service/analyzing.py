@@ -9,11 +9,13 @@ end means stop: finish what is in hand and leave. Standard output tells the supe
 is silent for too long is killed.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import structlog
 
@@ -57,9 +59,14 @@ class Inbox(threading.Thread):
 
 
 def tell(word: str) -> None:
-    """One line to the supervisor."""
-    sys.stdout.write(word + "\n")
-    sys.stdout.flush()
+    """One line to the supervisor; nothing if it was killed, which ends standard input too."""
+    try:
+        sys.stdout.write(word + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at the exit, and would fail aloud.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @contextmanager
