@@ -1,4 +1,4 @@
-"""`make screenshots`: what OHIF shows of a phantom's report and heatmap, as PNG files in docs/.
+"""`make screenshots`: what OHIF shows of a phantom's results, as PNG files in docs/.
 
 Everything is real: the phantom goes by C-STORE to a node, the results into Orthanc, and a headless
 Chromium opens the study in OHIF.
@@ -31,12 +31,19 @@ BROWSER_OPTIONS = [
     "--no-first-run",
 ]
 
+PICTURES = {
+    "AI heatmap": "ohif-heatmap",
+    "AI report": "ohif-report",
+    "AI map": "ohif-evidence-map",
+}
+"""Words of a series description to the picture's name."""
+
 NO_TOUR = "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))"
 """OHIF's guided tour of its own buttons would lie over the picture."""
 
 
 def main(folder: Path, pages: Path) -> None:
-    """Write ohif-heatmap.png and ohif-report.png into `folder`."""
+    """Write a picture of heatmap, report and evidence map each into `folder`."""
     console = Console(stderr=True)
     program = shutil.which("Orthanc")
     if program is None or not DICOM_WEB_PLUGIN.is_file():
@@ -53,8 +60,14 @@ def main(folder: Path, pages: Path) -> None:
 
 
 def _answered_study(scratch: Path, orthanc: Orthanc, console: Console) -> str:
-    """Study UID of a phantom that is in Orthanc together with its report and heatmap."""
-    image = phantom_dataset(2, opacity="diffuse")
+    """Study UID of a phantom that is in Orthanc together with report, heatmap, outlines and map."""
+    image = phantom_dataset(2, opacity="diffuse", modality="DX")
+    # A place in the patient, as few detectors tell it: without it there is no evidence map.
+    image.FrameOfReferenceUID = "2.25.902"
+    image.PositionReferenceIndicator = ""
+    image.ImagePositionPatient = ["0", "0", "0"]
+    image.ImageOrientationPatient = ["1", "0", "0", "0", "0", "-1"]
+    image.PixelSpacing = ["0.4", "0.4"]
     file = scratch / "phantom.dcm"
     dcmwrite(file, image, enforce_file_format=True)
     orthanc.put("/instances", file.read_bytes(), "POST")
@@ -63,12 +76,14 @@ def _answered_study(scratch: Path, orthanc: Orthanc, console: Console) -> str:
         "ae_title": orthanc.ae_title,
         "host": "127.0.0.1",
         "port": orthanc.port,
+        "results.contours": True,
+        "results.evidence_map": True,
     }
     (scratch / "node").mkdir()
     with running_node(scratch / "node", [pacs]) as node:
         console.print("The node is ready")
         send_image(image, node.port)
-        wait_until(lambda: len(orthanc.json("/instances")) >= 3, 120, "report and heatmap")
+        wait_until(lambda: len(orthanc.json("/instances")) >= 5, 300, "four results")
     return str(image.StudyInstanceUID)
 
 
@@ -82,7 +97,7 @@ def _photograph(url: str, folder: Path, console: Console) -> None:
         page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]
         page.add_init_script(NO_TOUR)
         page.goto(url)
-        for words, name in (("AI heatmap", "ohif-heatmap"), ("AI report", "ohif-report")):
+        for words, name in PICTURES.items():
             _open(page, words)
             page.screenshot(path=folder / f"{name}.png")
             console.print(f"{folder}/{name}.png")
