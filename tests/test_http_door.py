@@ -16,7 +16,7 @@ from covidnet_node.audit.events import Event, Login
 from covidnet_node.config import Config, load_config
 from covidnet_node.config_oversight import Http
 from covidnet_node.errors import BadConfig
-from covidnet_node.service.guard import MOST_CONNECTIONS
+from covidnet_node.service.guard import MOST_CLIENTS, MOST_CONNECTIONS
 from covidnet_node.service.http import Health, HttpDoor, build_app
 from tests.journal_kit import Desk
 from tests.node import wait_until
@@ -305,6 +305,18 @@ def test_many_silent_clients_do_not_take_the_door(open_door: Open) -> None:
     for each in silent:
         each.close()
     wait_until(lambda: _answers(door), 30, "room for an honest client")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_clients_that_never_end_their_handshake_are_counted_too(
+    open_door: Open, pki: tuple[trustme.CA, dict[str, Path]]
+) -> None:
+    door = open_door(**pki[1])
+    where = ("127.0.0.1", door.door.port)
+    silent = [socket.create_connection(where, timeout=30) for _ in range(MOST_CLIENTS + 20)]
+    wait_until(lambda: sum(map(_is_closed, silent)) >= 20, 60, "those too many to be hung up on")
+    for each in silent:
+        each.close()
 
 
 def _is_closed(client: socket.socket) -> bool:

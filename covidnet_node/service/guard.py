@@ -11,12 +11,15 @@ import re
 from base64 import b64decode
 from binascii import Error as NoBase64
 from pathlib import Path
+from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from covidnet_node.audit.events import Login, Record
 from covidnet_node.config_oversight import Http, is_loopback
@@ -29,6 +32,10 @@ OPEN = frozenset({"/healthz"})
 """Paths that need no token."""
 SHORTEST_TOKEN = 16
 MOST_CONNECTIONS = 64
+MOST_CLIENTS = 256
+"""Those in their TLS handshake included: few enough to leave file descriptors for images."""
+HANDSHAKE_S = 60.0
+"""What asyncio allows."""
 LONGEST_S = 30.0
 """For all that one connection is for; every answer takes less than a second."""
 
@@ -104,6 +111,25 @@ class BoundedConnection(H11Protocol):
 
     _end: asyncio.TimerHandle | None = None
 
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Raises ConnectionRefusedError, upon which asyncio drops the client.
+
+        That is before TLS: clients that never end their handshake are nowhere else counted.
+        """
+        self._present: set[BoundedConnection] = server_state.__dict__.setdefault("present", set())
+        if len(self._present) >= MOST_CLIENTS:
+            raise ConnectionRefusedError
+        super().__init__(config, server_state, app_state, _loop)
+        self._present.add(self)
+        # Nobody tells of a handshake that has failed; by then asyncio has given it up.
+        self._forget = self.loop.call_later(HANDSHAKE_S, self._present.discard, self)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Hang up at once on one client too many; on every other in due time."""
         super().connection_made(transport)
@@ -116,6 +142,8 @@ class BoundedConnection(H11Protocol):
         """It has ended."""
         if self._end is not None:
             self._end.cancel()
+        self._forget.cancel()
+        self._present.discard(self)
         super().connection_lost(exc)
 
 
