@@ -5,18 +5,14 @@ what cannot be read counts as absent. Never puts patient data into a detail or a
 """
 
 import re
-import struct
-from collections.abc import Iterable, MutableSequence
+from collections.abc import Iterable
 from datetime import date
-from typing import Literal, cast
 
-from pydicom.charset import python_encoding
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from covidnet_node.case import Admission, Reason
 from covidnet_node.config import Admit, Rule
+from covidnet_node.header_values import PROCEDURE, PROCEDURE_CODES, Header
 from covidnet_node.intended_use import (
     FRONTAL_VIEWS,
     LATERAL_VIEWS,
@@ -45,14 +41,6 @@ RESULT_CLASSES = frozenset(
 )
 """What the node itself sends, and a PACS with auto-routing sends back."""
 
-_PROCEDURE = (
-    *("RequestedProcedureDescription", "PerformedProcedureStepDescription"),
-    *("ScheduledProcedureStepDescription", "ProtocolName"),
-)
-_PROCEDURE_CODES = (
-    *("ProcedureCodeSequence", "RequestedProcedureCodeSequence"),
-    *("PerformedProtocolCodeSequence", "ScheduledProtocolCodeSequence"),
-)
 _DESCRIPTION = ("StudyDescription", "SeriesDescription")
 _DATES = ("StudyDate", "AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "ContentDate")
 
@@ -61,16 +49,10 @@ HEADER_KEYWORDS = (
     *("BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
     *("PatientOrientation", "PresentationIntentType", "Rows", "Columns", "NumberOfFrames"),
     *("PatientAge", "PatientBirthDate", "PatientSpeciesDescription"),
-    *("RequestAttributesSequence", *_PROCEDURE, *_PROCEDURE_CODES),
+    *("RequestAttributesSequence", *PROCEDURE, *PROCEDURE_CODES),
     *(*_DESCRIPTION, *_DATES),
 )
 """All that admission reads; a reader of files may skip the rest."""
-
-_BROKEN = (
-    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError),
-    *(EOFError, OSError, struct.error),
-)
-"""What pydicom raises on sequences that are damaged, or nested without end."""
 
 
 def admit(
@@ -81,7 +63,7 @@ def admit(
     Refused: not our kind of image. Admitted with a reason: ours, but outside intended use.
     `today` stands in where the image has no date of its own.
     """
-    about = _Header(header)
+    about = Header(header)
     refusal = _not_an_image(about, sop_class_uid)
     if refusal is not None:
         return refusal
@@ -95,7 +77,7 @@ def admit(
 
 def is_own_heatmap(header: Dataset) -> bool:
     """Whether this secondary capture is a heatmap that this product made."""
-    about = _Header(header)
+    about = Header(header)
     return (
         about.first("Manufacturer").casefold() == MANUFACTURER.casefold()
         and about.first("ManufacturerModelName").casefold() == PRODUCT.casefold()
@@ -104,14 +86,14 @@ def is_own_heatmap(header: Dataset) -> bool:
 
 def text_of(header: Dataset, keyword: str) -> str:
     """First value of a text attribute without padding; empty if absent or unreadable."""
-    return _Header(header).first(keyword)
+    return Header(header).first(keyword)
 
 
 def _refused(reason: Reason, detail: str) -> Admission:
     return Admission(admitted=False, reason=reason, detail=detail)
 
 
-def _not_an_image(about: "_Header", sop_class_uid: str) -> Admission | None:
+def _not_an_image(about: Header, sop_class_uid: str) -> Admission | None:
     """Refuse what no rule could make readable."""
     if sop_class_uid in RESULT_CLASSES:
         return _refused(Reason.NO_RULE, "a class of result objects")
@@ -124,7 +106,7 @@ def _not_an_image(about: "_Header", sop_class_uid: str) -> Admission | None:
     return None
 
 
-def _unmatched(about: "_Header", sop_class_uid: str) -> Admission:
+def _unmatched(about: Header, sop_class_uid: str) -> Admission:
     """Say most plainly why no rule admits it."""
     if sop_class_uid == SECONDARY_CAPTURE:
         return _refused(Reason.SECONDARY_CAPTURE, "no matching rule names its SOP class")
@@ -137,7 +119,7 @@ def _unmatched(about: "_Header", sop_class_uid: str) -> Admission:
 
 
 def _first_match(
-    about: "_Header", sop_class_uid: str, calling_ae: str, rules: Iterable[Rule]
+    about: Header, sop_class_uid: str, calling_ae: str, rules: Iterable[Rule]
 ) -> Rule | None:
     """Return the first rule that decides about this image."""
     for rule in rules:
@@ -152,13 +134,13 @@ def _first_match(
     return None
 
 
-def _for_processing(about: "_Header", sop_class_uid: str) -> bool:
+def _for_processing(about: Header, sop_class_uid: str) -> bool:
     """Raw detector values: they look unlike anything the networks were trained on."""
     intent = about.first("PresentationIntentType").casefold()
     return sop_class_uid == DX_FOR_PROCESSING or intent == "for processing"
 
 
-def _matches(rule: Rule, about: "_Header", sop_class_uid: str, calling_ae: str) -> bool:
+def _matches(rule: Rule, about: Header, sop_class_uid: str, calling_ae: str) -> bool:
     """Every given field of the rule must match."""
     intent = about.first("PresentationIntentType")
     if not intent and sop_class_uid == DX_FOR_PROCESSING:
@@ -195,7 +177,7 @@ def _found(pattern: str | None, texts: Iterable[str]) -> bool:
 # Intended use
 
 
-def _intended_use(about: "_Header", rules: Admit, today: date) -> Admission:
+def _intended_use(about: Header, rules: Admit, today: date) -> Admission:
     """Compare with the intended-use table: frontal, adult, large enough."""
     age, age_detail = _age(about, today)
     notes: list[str] = []
@@ -208,7 +190,7 @@ def _intended_use(about: "_Header", rules: Admit, today: date) -> Admission:
 
 
 def _outside(
-    about: "_Header", age: float | None, age_detail: str, rules: Admit
+    about: Header, age: float | None, age_detail: str, rules: Admit
 ) -> tuple[Reason | None, str]:
     lateral = _lateral_evidence(about)
     if lateral:
@@ -230,13 +212,13 @@ def _tokens(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in re.split(r"[^A-Z0-9]+", text.upper()) if word}
 
 
-def _is_frontal(about: "_Header") -> bool:
+def _is_frontal(about: Header) -> bool:
     meanings = " ".join(about.meanings("ViewCodeSequence")).casefold()
     coded = re.search(r"\b(postero-? ?anterior|antero-? ?posterior|frontal)\b", meanings)
     return bool(_tokens(about.texts("ViewPosition")) & FRONTAL_VIEWS) or coded is not None
 
 
-def _lateral_evidence(about: "_Header") -> str:
+def _lateral_evidence(about: Header) -> str:
     """Name the attribute that shows a lateral view; any one is enough.
 
     ViewPosition (PS3.3 C.8.7.1), View Code Sequence (CID 4010), Patient Orientation
@@ -261,7 +243,7 @@ def _lateral_evidence(about: "_Header") -> str:
     return ""
 
 
-def _age(about: "_Header", today: date) -> tuple[float | None, str]:
+def _age(about: Header, today: date) -> tuple[float | None, str]:
     """Age in years, and which attribute told it.
 
     PatientAge (AS) first. A plain zero there is as often a default as a newborn, so dates
@@ -290,7 +272,7 @@ def _stated_age(text: str) -> float | None:
     return years if years <= _OLDEST else None
 
 
-def _dated_age(about: "_Header", today: date) -> float | None:
+def _dated_age(about: Header, today: date) -> float | None:
     """Whole years from birth to the image; None where dates are absent or impossible."""
     born = _date(about.first("PatientBirthDate"))
     if born is None:
@@ -313,89 +295,3 @@ def _date(text: str) -> date | None:
         return date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         return None
-
-
-# Reading
-
-
-class _Header:
-    """Small typed readers over a header of which nothing can be trusted.
-
-    Raw elements are read as bytes, past pydicom's conversion: that raises or warns (with
-    the value, which may be patient data) on wrong VRs, lengths and character sets.
-    """
-
-    def __init__(self, dataset: Dataset, encodings: tuple[str, ...] = ()) -> None:
-        self.dataset = dataset
-        self._encodings: tuple[str, ...] = ()
-        # PS3.3 C.12.1.1.2; an item of a sequence inherits from the data set around it.
-        terms = self.texts("SpecificCharacterSet")
-        self._encodings = (
-            tuple(codec for term in terms if (codec := python_encoding.get(term)) is not None)
-            or encodings
-        )
-
-    def first(self, keyword: str) -> str:
-        """First value that is not empty."""
-        return next(iter(self.texts(keyword)), "")
-
-    def texts(self, *keywords: str) -> tuple[str, ...]:
-        """Values that are not empty, runs of white space collapsed."""
-        parts = (part for key in keywords for part in self._plain(key).split("\\"))
-        tidy = (" ".join(part.replace("\0", " ").split()) for part in parts)
-        return tuple(part for part in tidy if part)
-
-    def number(self, keyword: str) -> int:
-        """First value as a whole number; 0 if absent, negative or unreadable."""
-        match = re.match(r"[0-9]{1,9}", self.first(keyword))
-        return int(match[0]) if match else 0
-
-    def items(self, keyword: str) -> "tuple[_Header, ...]":
-        """Items of a sequence."""
-        try:
-            value = self.dataset[keyword].value if keyword in self.dataset else ()
-            items = [item for item in value or () if isinstance(item, Dataset)]
-            return tuple(_Header(item, self._encodings) for item in items)
-        except _BROKEN:
-            return ()
-
-    def meanings(self, *keywords: str) -> tuple[str, ...]:
-        """Code meanings of code sequences."""
-        codes = (item for keyword in keywords for item in self.items(keyword))
-        return tuple(text for item in codes for text in item.texts("CodeMeaning"))
-
-    def procedure(self) -> tuple[str, ...]:
-        """Procedure as requested and as performed, in words and code meanings."""
-        levels = (self, *self.items("RequestAttributesSequence"))
-        return tuple(
-            text
-            for level in levels
-            for text in (*level.texts(*_PROCEDURE), *level.meanings(*_PROCEDURE_CODES))
-        )
-
-    def _plain(self, keyword: str) -> str:
-        """Value as text; several values stay joined by backslashes."""
-        try:
-            element = cast("DataElement | RawDataElement | None", self.dataset.get_item(keyword))
-            value = None if element is None else element.value
-            if isinstance(element, RawDataElement) and isinstance(value, bytes):
-                return self._from_raw(element, value)
-            if isinstance(value, MutableSequence):
-                return "\\".join(str(part) for part in value if not isinstance(part, Dataset))
-            return "" if value is None else str(value)
-        except _BROKEN:
-            return ""
-
-    def _from_raw(self, element: RawDataElement, value: bytes) -> str:
-        """Read encoded bytes by their VR, or the dictionary's; Latin-1 if nothing else fits."""
-        vr = element.VR or dictionary_VR(element.tag)
-        if vr in {"US", "UL"}:
-            size = 2 if vr == "US" else 4
-            order: Literal["little", "big"] = "little" if element.is_little_endian else "big"
-            return str(int.from_bytes(value[:size], order)) if len(value) >= size else ""
-        for codec in () if vr == "SQ" else self._encodings:
-            try:
-                return value.decode(codec)
-            except (UnicodeError, LookupError):
-                continue
-        return "" if vr == "SQ" else value.decode("latin-1")
