@@ -1,5 +1,7 @@
 """Who may associate: AE titles bound to addresses; refusals with the standard's reasons."""
 
+import struct
+
 import pytest
 from pydantic import ValidationError
 
@@ -129,3 +131,21 @@ def test_associations_of_one_address_are_limited(make_site):
             assert other.associate((CR, (EXPLICIT,))) == ASSOCIATE_AC
             assert answer(site, "127.0.0.3") == (ASSOCIATE_RJ, LOCAL_LIMIT)
     wait_until(lambda: answer(site)[0] == ASSOCIATE_AC, 30, "a free place")
+
+
+def test_a_request_too_short_for_titles_is_hung_up_on(make_site):
+    site = make_site()
+    with RawClient(site.address, PATIENCE) as client:
+        client.send(struct.pack(">BBL", 1, 0, 40) + b" " * 40)
+        assert client.receive()[0] == 0
+    assert answer(site)[0] == ASSOCIATE_AC
+
+
+def test_titles_that_are_no_text_get_no_association(make_site):
+    site = make_site(calling_aes=["ROOM1"])
+    request = bytearray(request_pdu([(CR, (EXPLICIT,))], calling="ROOM1"))
+    request[26:42] = b"ROOM1\xe9\xff\x80        "
+    with RawClient(site.address, PATIENCE) as client:
+        client.send(bytes(request))
+        assert client.receive()[0] != ASSOCIATE_AC
+    assert answer(site, calling="ROOM1")[0] == ASSOCIATE_AC

@@ -168,6 +168,13 @@ def test_a_certificate_can_be_optional(make_site, authority, node, xray, tmp_pat
     assert not echoes(site, authority.trusting(Authority(tmp_path, "others").issue("xray")))
 
 
+def test_a_single_certificate_can_be_trusted(make_site, authority, node, xray):
+    """Pinned: in ca_file stands the device's own certificate, without its authority."""
+    site = make_site(tls=authority.receive_tls(node, ca_file=xray.certificate))
+    assert echoes(site, authority.trusting(xray))
+    assert not echoes(site, authority.trusting(authority.issue("other", "xray.example.org")))
+
+
 @pytest.mark.parametrize("weak", ["AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA"])
 def test_no_weak_cipher(safe_site, authority, xray, weak):
     context = authority.trusting(xray)

@@ -98,17 +98,24 @@ class Crowd:
 
     def seat(self, assoc: Association, address: str) -> bool:
         """Give an association a place; false if all are taken, or all that its address may have."""
-        host = host_of(address)
         with self._changed:
-            hosts = [
-                there
-                for other, there in self._seated.items()
-                if not (other.is_released or other.is_aborted or other.is_rejected)
-            ]
-            if len(hosts) >= self._most or hosts.count(host) >= self._most_per_peer:
+            if not self._has_room(host_of(address)):
                 return False
-            self._seated[assoc] = host
+            self._seated[assoc] = host_of(address)
         return True
+
+    def has_room(self, address: str) -> bool:
+        """Whether an association from there would get a place now."""
+        with self._changed:
+            return self._has_room(host_of(address))
+
+    def _has_room(self, host: str) -> bool:
+        hosts = [
+            there
+            for other, there in self._seated.items()
+            if not (other.is_released or other.is_aborted or other.is_rejected)
+        ]
+        return len(hosts) < self._most and hosts.count(host) < self._most_per_peer
 
     def exit(self, assoc: Association) -> None:
         """Note an association that has ended."""

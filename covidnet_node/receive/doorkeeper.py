@@ -23,6 +23,10 @@ CALLING_AE_NOT_RECOGNIZED = (0x01, 0x01, 0x03)
 LOCAL_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)
 NO_REASON_GIVEN = (0x02, 0x02, 0x01)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+LOCAL_LIMIT = ("local_limit", "", LOCAL_LIMIT_EXCEEDED)
+
+Rejection = tuple[str, str, tuple[int, int, int]]
+"""What does not fit, and in detail, for log and journal; what the client is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +66,47 @@ class Doorkeeper:
         self._refusals = refusals
         self.allowed = AllowList(config.receive)
 
+    def at_the_door(
+        self, request: bytes, peer: str, identity: Identity | None
+    ) -> tuple[int, int, int] | None:
+        """Judge an A-ASSOCIATE-RQ by its first bytes; returns how it is to be rejected, or None.
+
+        Before an association with its threads is made of it: so a flood of requests that will be
+        rejected costs little. `on_requested` judges again what passes.
+        """
+        try:
+            called, calling = (request[at : at + 16].decode("ascii").strip() for at in (10, 26))
+        except UnicodeDecodeError:
+            return None
+        sender = Sender(calling, called, peer, "" if identity is None else str(identity))
+        rejection = self._rejection(sender, identity)
+        if rejection is None and not self._crowd.has_room(peer):
+            rejection = LOCAL_LIMIT
+        return None if rejection is None else self._reject(sender, rejection)
+
     def on_requested(self, event: Event) -> None:
         """Reject whom node.toml does not allow, and one association too many."""
         assoc = event.assoc
         try:
             sender = sender_of(assoc)
-            rejection = self._rejection(assoc, sender)
+            rejection = self._rejection(sender, _identity(assoc))
+            if rejection is None and not self._crowd.seat(assoc, sender.peer):
+                rejection = LOCAL_LIMIT
         except Exception as error:  # noqa: BLE001 - pynetdicom would go on and accept
             assoc.acse.send_reject(*NO_REASON_GIVEN)
             log.critical("cannot_judge_an_association", error=type(error).__name__, alert=True)
         else:
             if rejection is None:
                 return
-            what, detail, answer = rejection
-            self.rejected(sender, what, detail)
-            assoc.acse.send_reject(*answer)
+            assoc.acse.send_reject(*self._reject(sender, rejection))
         assoc.kill()
 
-    def _rejection(
-        self, assoc: Association, sender: Sender
-    ) -> tuple[str, str, tuple[int, int, int]] | None:
+    def _reject(self, sender: Sender, rejection: Rejection) -> tuple[int, int, int]:
+        what, detail, answer = rejection
+        self.rejected(sender, what, detail)
+        return answer
+
+    def _rejection(self, sender: Sender, identity: Identity | None) -> Rejection | None:
         """Why an association is not to be, for the journal and for the client.
 
         Whatever does not fit of a stranger, he is told the same (PS3.8 9.3.4).
@@ -89,13 +114,10 @@ class Doorkeeper:
         config = self._config
         if config.receive.require_called_ae and sender.called_ae != config.node.ae_title:
             return "called_ae", sender.called_ae, CALLED_AE_NOT_RECOGNIZED
-        identity = _identity(assoc)
         complaint = self.allowed.complaint(sender.calling_ae, sender.peer, identity)
         if complaint:
             shown = str(identity) if complaint == "certificate" and identity is not None else ""
             return complaint, shown, CALLING_AE_NOT_RECOGNIZED
-        if not self._crowd.seat(assoc, sender.peer):
-            return "local_limit", "", LOCAL_LIMIT_EXCEEDED
         return None
 
     def on_accepted(self, event: Event) -> None:

@@ -7,10 +7,12 @@ it, so that nothing a client does, or fails to do, holds up the others.
 
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from socketserver import BaseServer
@@ -24,7 +26,6 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from covidnet_node.certificates import Identity, farewell, identity_of, words_of
-from covidnet_node.receive.allow import AllowList
 from covidnet_node.receive.bounded import (
     HEADER,
     MAX_REQUEST_PDU,
@@ -35,13 +36,16 @@ from covidnet_node.receive.bounded import (
     read_exactly,
 )
 from covidnet_node.receive.crowd import Crowd, Visitor
+from covidnet_node.receive.doorkeeper import Doorkeeper
 from covidnet_node.receive.inbox import Inbox
 from covidnet_node.receive.pacing import Checkpoint, RingingQueue
 from covidnet_node.receive.refusals import Refusals
 
 log = structlog.get_logger()
 
-_ASSOCIATE_RQ = 1
+_ASSOCIATE_RQ, _ASSOCIATE_RJ = 1, 3
+_SHORTEST_REQUEST = 68
+"""Bytes of an association request before its items (PS3.8 9.3.2)."""
 
 Request = socket.socket | tuple[bytes, socket.socket]
 Address = tuple[str, int] | str
@@ -57,7 +61,7 @@ class House:
     limits: Limits
     make_inbox: Callable[[Association], Inbox]
     crowd: Crowd
-    allowed: AllowList
+    doorkeeper: Doorkeeper
     refusals: Refusals
 
 
@@ -81,8 +85,14 @@ class Connection(RequestHandler):
         house = self.server.house
         request = self._read_request() if self._shake_hands() else None
         if not request or not house.crowd.asked(self.visitor):
-            farewell(self.request)
-            self.server.shutdown_request(self.request)
+            self._hang_up()
+            return
+        peer = str(self.client_address[0])
+        rejection = house.doorkeeper.at_the_door(bytes(request), peer, self._identity)
+        if rejection is not None:
+            with suppress(OSError):
+                self.request.sendall(struct.pack(">BBLBBBB", _ASSOCIATE_RJ, 0, 4, 0, *rejection))
+            self._hang_up()
             return
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request.settimeout(house.limits.network_timeout_s)
@@ -104,6 +114,10 @@ class Connection(RequestHandler):
             inbox.close()
             sock.free()
             house.crowd.exit(assoc)
+
+    def _hang_up(self) -> None:
+        farewell(self.request)
+        self.server.shutdown_request(self.request)
 
     def _shake_hands(self) -> bool:
         """Turn to TLS, if this port speaks it, in the time left; learn who the client is."""
@@ -142,7 +156,7 @@ class Connection(RequestHandler):
             log.debug("no_request", peer=peer)
             return header
         length = length_of(header)
-        if header[0] != _ASSOCIATE_RQ or not 0 < length <= MAX_REQUEST_PDU:
+        if header[0] != _ASSOCIATE_RQ or not _SHORTEST_REQUEST <= length <= MAX_REQUEST_PDU:
             self.server.house.refusals.tell("pdu_refused", peer=peer, kind=header[0], length=length)
             return bytearray()
         body = read_exactly(self.request, length, self._deadline)
@@ -220,7 +234,7 @@ class Listener(ThreadedAssociationServer):
         """Start the thread of one client; a stranger by address is cut off unheard."""
         wire, peer, house = cast(socket.socket, request), str(client_address[0]), self.house
         visitor = None
-        if not house.allowed.knows_address(peer):
+        if not house.doorkeeper.allowed.knows_address(peer):
             house.refusals.tell("connection_refused", peer=peer, reason="address not allowed")
             house.refusals.count("", peer, [("address", "")], at_once=False)
         else:

@@ -110,7 +110,7 @@ class Receiver:
             limits=limits,
             make_inbox=self._make_inbox,
             crowd=self._crowd,
-            allowed=self._doorkeeper.allowed,
+            doorkeeper=self._doorkeeper,
             refusals=self._refusals,
         )
         listeners = dict(self._bound(house))
