@@ -63,6 +63,26 @@ def test_answers_without_a_conclusion_pass(analysis: Analysis) -> None:
         gate.check(each.dataset, order.source, order.profile, analysis)
 
 
+@pytest.mark.parametrize("character_set", ["source", "utf8"])
+def test_sequences_of_the_patient_pass(character_set: str) -> None:
+    other, issuer = Dataset(), Dataset()
+    other.PatientID, other.TypeOfPatientID, other.IssuerOfPatientID = "B-2", "TEXT", "M\u00fcnster"
+    issuer.UniversalEntityID, issuer.UniversalEntityIDType = "2.25.99", "ISO"
+    source = image(
+        **IN_SPACE,
+        SpecificCharacterSet="ISO_IR 100",
+        PatientName="M\u00fcller^J\u00f6rg".encode("latin-1"),
+        OtherPatientIDsSequence=[other],
+        IssuerOfPatientIDQualifiersSequence=[issuer],
+        IssuerOfAccessionNumberSequence=[issuer],
+        StudyDescription="Th\u00f6rax".encode("latin-1"),
+    )
+    profile = ALL.model_copy(update={"character_set": character_set})
+    order = replace(asked(profile=profile), source=source)
+    for each in build_results(order):
+        gate.check(each.dataset, source, profile, SAID)
+
+
 def stops(dataset: Dataset, words: str, analysis: Analysis = SAID) -> None:
     with pytest.raises(Park, match=words) as parked:
         gate.check(dataset, image(**IN_SPACE), ALL, analysis)

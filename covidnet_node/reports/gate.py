@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from pydicom.charset import decode_bytes, default_encoding, python_encoding
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -110,6 +110,8 @@ def _reads_the_same(result: Dataset, source: Dataset, keyword: str) -> bool:
     """Compare as a reader would see it, decoded by pydicom, which took no part in converting."""
     if keyword == "SpecificCharacterSet":
         return True
+    if dictionary_VR(tag_of(keyword)) == "SQ":
+        return len(items(result, keyword)) == len(items(source, keyword))
     declared = [python_encoding.get(name.strip(), default_encoding)
                 for name in text(source, "SpecificCharacterSet").split("\\")]  # fmt: skip
     try:

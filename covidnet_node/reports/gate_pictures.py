@@ -387,8 +387,8 @@ def _lies_left(way: NDArray[np.float64], orientation: str) -> bool:
     along_row, _, down_column = orientation.partition("\\")
     # The first word tells where the columns go, the second where the rows go.
     for word, step in ((along_row, way[1]), (down_column, way[0])):
-        if word[:1] in {"L", "R"}:
-            return bool(step > 0) == (word[:1] == "L")
+        if (side := word.strip()[:1]) in {"L", "R"}:
+            return bool(step > 0) == (side == "L")
     return False
 
 
