@@ -3,6 +3,7 @@
 What C-STORE, C-ECHO and storage commitment share. Every wait has its own limit.
 """
 
+import select
 import socket
 import ssl
 from collections.abc import Sequence
@@ -133,6 +134,25 @@ class _Wire(AssociationSocket):
             safe.settimeout(self.target.connect_timeout_s)
             safe.do_handshake()
         wire.settimeout(self.target.response_timeout_s)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read.
+
+        By poll: select, which pynetdicom uses, fails on file descriptors above 1023.
+        """
+        wire = self.socket
+        if wire is None or not self._is_connected:
+            return False
+        if isinstance(wire, ssl.SSLSocket) and wire.pending():
+            return True
+        poller = select.poll()
+        try:
+            poller.register(wire, select.POLLIN)
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")  # PS3.8 9.2: transport connection closed
+            return False
+        return bool(poller.poll(0))
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes, none too many, and in time."""

@@ -247,8 +247,8 @@ class Destination(Section):
         web = (self.token_file, self.ca_file, self.certificate_file, self.key_file)
         if any(each is not None for each in web):
             raise ValueError(
-                "token_file belongs to a url; ca_file, certificate_file and key_file to a url or "
-                "into [destination.tls]"
+                "token_file, ca_file, certificate_file and key_file belong to a url; for C-STORE "
+                "over TLS the last three stand in [destination.tls]"
             )
 
     def _check_web(self, url: str) -> None:

@@ -116,3 +116,48 @@ def test_web_destinations(tmp_path: Path, keys: str) -> None:
 def test_a_missing_file_says_where_to_start(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"config/node\.toml"):
         load_config(tmp_path / "absent.toml")
+
+
+TLS = '[receive.tls]\ncertificate_file = "c"\nkey_file = "k"\nca_file = "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[receive]\nplain = false", "no port would be open"),
+        (f"[receive]\nplain = true\nport = 2762\n{TLS}", "must differ"),
+        (TLS.replace('ca_file = "a"\n', ""), "is missing"),
+        ("[[receive.peer]]", "would let all in"),
+        ('[[receive.peer]]\naddresses = ["10.0.0.1/8"]', "host bits"),
+        ('[[receive.peer]]\ncertificates = ["dns:xray"]', "[receive.tls]"),
+        (f'{TLS}[[receive.peer]]\ncertificates = ["xray"]', "RFC 4514"),
+    ],
+)
+def test_who_may_come_must_make_sense(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        load_config(write(tmp_path, text))
+    assert words in caught.value.remedy
+
+
+def test_the_plain_port_is_closed_where_there_is_tls(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")).receive.open_plain
+    assert not load_config(write(tmp_path, TLS)).receive.open_plain
+    both = load_config(write(tmp_path, f"[receive]\nplain = true\n{TLS}"))
+    assert both.receive.open_plain
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ('url = "https://p"\n[destination.tls]\nca_file = "a"', "does not belong to a url"),
+        ('ae_title = "A"\nhost = "h"\nport = 1\ntls = { key_file = "k" }', "both needed"),
+        (
+            'ae_title = "A"\nhost = "h"\nport = 1\ntls = { check_server_name = false }',
+            "needs a ca_file",
+        ),
+    ],
+)
+def test_a_destination_over_tls_must_make_sense(tmp_path: Path, keys: str, words: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        load_config(write(tmp_path, f'[[destination]]\nname = "d"\n{keys}'))
+    assert words in caught.value.remedy
