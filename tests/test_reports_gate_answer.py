@@ -63,6 +63,14 @@ def test_answers_without_a_conclusion_pass(analysis: Analysis) -> None:
         gate.check(each.dataset, order.source, order.profile, analysis)
 
 
+def test_one_mask_for_both_lungs_passes() -> None:
+    order = replace(asked(), source=image(**IN_SPACE, PatientOrientation=None))
+    made = {each.kind: each.dataset for each in build_results(order)}
+    assert len(made[ResultKind.SEGMENTATION].SegmentSequence) == 1
+    for dataset in made.values():
+        gate.check(dataset, order.source, order.profile, SAID)
+
+
 @pytest.mark.parametrize("character_set", ["source", "utf8"])
 def test_sequences_of_the_patient_pass(character_set: str) -> None:
     other, issuer = Dataset(), Dataset()

@@ -135,8 +135,10 @@ def look_at_segmentation(result: Dataset, source: Dataset) -> Iterator[str]:
         yield "NumberOfFrames is not that of the frames"
     if len(frames) != len(segments):
         yield "not one frame for each segment"
-    numbers = [count(item, "ReferencedSegmentNumber") for frame in frames
-               for item in items(frame, "SegmentIdentificationSequence")]  # fmt: skip
+    # What is the same for all frames, as of one, is shared.
+    numbers = [count(item, "ReferencedSegmentNumber")
+               for group in (*items(result, "SharedFunctionalGroupsSequence"), *frames)
+               for item in items(group, "SegmentIdentificationSequence")]  # fmt: skip
     if numbers != [count(segment, "SegmentNumber") for segment in segments]:
         yield "a frame is not of its segment"
     yield from _derived(result, source)
