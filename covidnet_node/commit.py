@@ -55,6 +55,8 @@ FAILURE_REASONS: Mapping[int, str] = {
 MOST_MATCHES = 100
 """Of a query for one instance; a peer that sends more does not regard the keys."""
 _PENDING = frozenset({0xFF00, 0xFF01})
+_OPEN_STATES = frozenset({"Sta6", "Sta8"})
+"""PS3.8 9.2: data may be sent; we have not asked for the release."""
 _TICK_S = 0.2
 """How often a wait looks whether the node stops, or the association has ended."""
 
@@ -197,14 +199,16 @@ class Asking(Call):
     def __init__(self, target: Target, hear: Hear) -> None:
         super().__init__(target)
         self._hear = hear
+        self._heard = threading.Event()
         self._answered = threading.Event()
+        self._mailbox: _Mailbox | None = None
 
     def put(self, each: Request, calling_ae: str, note: Note) -> Asked:
         """N-ACTION of the request. Raises what `note` raises; all else is told."""
         context = build_context(SOP_CLASS, list(SYNTAXES))
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, self._on_open),
-            (evt.EVT_N_EVENT_REPORT, self._hear),
+            (evt.EVT_N_EVENT_REPORT, self._on_report),
         ]
         refusal = self.open(calling_ae, [context], handlers)
         association = self.association
@@ -234,11 +238,23 @@ class Asking(Call):
         while association is not None and association.is_established and not enough():
             left = until - monotonic()
             if left <= 0 or self._answered.wait(min(left, _TICK_S)):
-                return
+                break
+        if self._heard.is_set():
+            self._answered.wait(self.target.response_timeout_s)
+
+    def close(self) -> None:
+        """Release the association if it still stands; nothing is answered on it after that."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+        super().close()
 
     def _on_open(self, event: evt.Event) -> None:
-        event.assoc.dimse = _Mailbox(event.assoc, self._answered.set)
+        event.assoc.dimse = self._mailbox = _Mailbox(event.assoc, self._answered.set)
         serve_in_turn(event.assoc)
+
+    def _on_report(self, event: evt.Event) -> tuple[int, None]:
+        self._heard.set()
+        return self._hear(event)
 
 
 def serve_in_turn(assoc: Association) -> None:
@@ -268,6 +284,8 @@ class _Mailbox(DIMSEServiceProvider):
     def __init__(self, assoc: Association, answered: Callable[[], None]) -> None:
         super().__init__(assoc)
         self._answered = answered
+        self._sending = threading.Lock()
+        self._closed = False
         self._requests: queue.Queue[_QueueItem] = queue.Queue()
 
     def get_msg(self, block: bool = False) -> _QueueItem:  # noqa: FBT001, FBT002 - pynetdicom's
@@ -290,10 +308,20 @@ class _Mailbox(DIMSEServiceProvider):
             self._requests.put(item)
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
-        """Send; then say if it was the answer to a report, so that the association may end."""
-        super().send_msg(primitive, context_id)
+        """Send; then say if it was the answer to a report, so that the association may end.
+
+        Not after the end: pynetdicom's state machine would fail.
+        """
+        with self._sending:
+            if not self._closed and self.dul.state_machine.current_state in _OPEN_STATES:
+                super().send_msg(primitive, context_id)
         if isinstance(primitive, N_EVENT_REPORT) and not _is_request(primitive):
             self._answered()
+
+    def close(self) -> None:
+        """The association is about to be released."""
+        with self._sending:
+            self._closed = True
 
 
 def _is_request(message: object) -> bool:

@@ -10,7 +10,9 @@ from pydicom.uid import UID
 from covidnet_node.admit import RESULT_CLASSES
 from covidnet_node.associate import Target
 from covidnet_node.case import Reason
+from covidnet_node.commit import SOP_CLASS, STUDY_ROOT_FIND, SYNTAXES
 from covidnet_node.config import Config, Deliver, Destination, Receive, Results
+from covidnet_node.config_commitment import Commitment
 from covidnet_node.config_doors import DestinationTls, Peer, ReceiveTls
 from covidnet_node.conformance.example import Example
 from covidnet_node.deliver import MOST_CONTEXTS, SLOWEST_LINE, judged
@@ -58,6 +60,9 @@ def proposed_lines(examples: Sequence[Example]) -> Iterator[str]:
     yield (
         f"| {UID(VERIFICATION).name} | {VERIFICATION} | {UID(plain).name} ({plain}) | SCU | None |"
     )
+    for uid in (SOP_CLASS, STUDY_ROOT_FIND):
+        both = ", ".join(f"{UID(each).name} ({each})" for each in SYNTAXES)
+        yield f"| {UID(uid).name} (where `commitment.ask` says so) | {uid} | {both} | SCU | None |"
 
 
 def accepted_lines() -> Iterator[str]:
@@ -68,6 +73,12 @@ def accepted_lines() -> Iterator[str]:
         many = len(syntaxes) > len(UNCOMPRESSED)
         which = "all that are received" if many else ", ".join(UID(each).name for each in syntaxes)
         yield f"| {UID(uid).name} | {uid} | {which} | SCP | None |"
+    ours = {str(each.abstract_syntax) for each in supported_contexts(Receive(), reports=True)}
+    for uid in sorted(ours - _accepted().keys()):
+        which = ", ".join(UID(each).name for each in UNCOMPRESSED)
+        chosen = "Role selection: the peer as SCP, proposed or not"
+        name = f"{UID(uid).name} (where `commitment.ask` says so)"
+        yield f"| {name} | {uid} | {which} | SCU | {chosen} |"
 
 
 def association_lines() -> Iterator[str]:
@@ -224,6 +235,7 @@ def setting_lines() -> Iterator[str]:
         ("receive.tls", ReceiveTls),
         ("receive.peer", Peer),
         ("destination.tls", DestinationTls),
+        ("destination.commitment", Commitment),
     ):
         for key, field in table.model_fields.items():
             value = "(needed)" if field.is_required() else _told(field.default)

@@ -11,6 +11,7 @@ from pydicom.charset import python_encoding
 from covidnet_node.case import ResultKind
 from covidnet_node.conformance import network
 from covidnet_node.conformance.attributes import COMMON, MODULES, OTHER, Objects
+from covidnet_node.conformance.commitment import reason_lines, report_lines
 from covidnet_node.conformance.content import code_lines, tree_lines
 from covidnet_node.conformance.example import Example
 from covidnet_node.errors import BadConfig
@@ -37,6 +38,8 @@ TABLES: dict[str, Callable[[Examples], Iterable[str]]] = {
     "associations": lambda _: network.association_lines(),
     "answers": lambda _: network.answer_lines(),
     "heard": lambda _: network.heard_lines(),
+    "failure reasons": lambda _: reason_lines(),
+    "reports": lambda _: report_lines(),
     "web": lambda _: network.web_lines(),
     "settings": lambda _: network.setting_lines(),
     "profile": lambda _: network.profile_lines(),

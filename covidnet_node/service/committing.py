@@ -6,7 +6,7 @@ parked, with an alert.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
@@ -61,6 +61,8 @@ class Committer(threading.Thread):
         self._config = config
         self._journal = journal
         self._reports = reports
+        self.owed_again: Callable[[], None] = lambda: None
+        """Is called when something is to be sent again."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._unreachable = 0
@@ -300,6 +302,7 @@ class Committer(threading.Thread):
             return
         due_at = now + self._pause(attempts, str(delivery.id))
         self._journal.send_again(delivery.id, words, due_at, now, attempts)
+        self.owed_again()
         log.warning("sent_again", kind=delivery.result.kind.value, detail=words)
 
     def _give_up(self, delivery: Delivery, why: str, now: datetime) -> None:

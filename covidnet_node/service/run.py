@@ -131,6 +131,8 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
         deliverers = tuple(
             Deliverer(config, each, journal, trail.record, stored) for each in config.destination
         )
+        for committer in committing:
+            committer.owed_again = wake_all(deliverers)
         supervisor = Supervisor(config, journal, wake_all(deliverers), worker)
         receiver = Receiver(
             config,
