@@ -38,7 +38,7 @@ from covidnet_node.versions import judge
 from tests.bad_input.build import Bad
 
 WHEN = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
-LIMIT = 64 * 1024 * 1024
+LIMIT = 256 * 1024 * 1024
 EVERY_IMAGE = Admit(rules=(Rule(action="admit", name="all"),))
 ALGORITHM = Algorithm("Fuzz", "1", "ab" * 32, 0.5, "none")
 SAID = Probabilities(0.7, 0.2, 0.1)
