@@ -80,11 +80,12 @@ def fuzz(target: str, seconds: float, seed: int) -> Run:
             (corpus / f"{number:06}").write_bytes(data)
         while (left := seconds - (monotonic() - started)) > 1:
             # Another seed after a find, so that the same one is not met at once.
-            inputs += _fuzz_once(target, corpus, artifacts, left, seed + findings)
+            tried = _fuzz_once(target, corpus, artifacts, left, seed + findings)
+            inputs += tried
             kept = _keep(target, artifacts)
             findings += kept
-            if not kept and monotonic() - started < seconds - 5:
-                break  # it ended before its time and found nothing: it cannot run here
+            if not tried:
+                break  # it cannot run here
     version = importlib.metadata.version("atheris")
     return Run(
         at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
@@ -109,7 +110,8 @@ def _fuzz_once(target: str, corpus: Path, artifacts: Path, seconds: float, seed:
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
     )  # fmt: skip
     if any(artifacts.iterdir()) or b"stat::" not in done.stderr:
-        sys.stderr.write(done.stderr[-3000:].decode("utf-8", "replace"))
+        last = done.stderr[-3000:].decode("utf-8", "replace")
+        sys.stderr.write(f"{last}\n{target}: ended with status {done.returncode}\n")
     counted = _DONE.findall(done.stderr) or _SEEN.findall(done.stderr)
     return int(counted[-1]) if counted else 0
 

@@ -76,6 +76,8 @@ def test_bad_input_is_refused_or_answered_and_disturbs_nobody(tmp_path: Path) ->
         assert [worker.pid for worker in node.workers()] == workers
         for pid in workers:
             assert psutil.Process(pid).memory_info().rss < MOST_MIB << 20
+            # Out of memory, the system is to take a worker and not the listener.
+            assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) >= 500
         assert node.get("/healthz") == "ok\n"
 
 

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +29,10 @@ from covidnet_node.service.logs import configure_logs
 log = structlog.get_logger()
 
 EX_CONFIG = 78
+
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+WORKERS_SCORE = "500"
+"""Of 1000; the listener has 0, unless the unit says otherwise."""
 
 POLL = timedelta(seconds=5)
 """How long a worker waits at most before it asks the journal by itself."""
@@ -127,11 +131,18 @@ def answer_next(journal: Journal, answerer: Answerer, owner: str, lease: timedel
     return bool(claims)
 
 
+def _die_first() -> None:
+    """Where the machine runs out of memory, the system is to end a worker, not the listener."""
+    with suppress(OSError):  # not on Linux
+        OOM_SCORE.write_text(WORKERS_SCORE)
+
+
 def main(arguments: list[str], open_medicine: OpenMedicine) -> None:
     """Entry of the worker process: `owner device`, configuration on standard input."""
     owner, device = arguments
     config = Config.model_validate_json(sys.stdin.readline())
     configure_logs(config.log)
+    _die_first()
     try:
         work(config, owner, device, open_medicine)
     except BadConfig as error:
