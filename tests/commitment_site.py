@@ -24,7 +24,7 @@ from tests.real_pacs import Orthanc
 
 DEADLINE_S = 30.0
 NODE_AE = "COVIDNET"
-STUDY = "1.2.3"
+STUDY, SENDER = "1.2.3", "ROUTER"
 """Of the images of `journal_kit`."""
 
 
@@ -44,10 +44,16 @@ class Site:
     """The node without its workers: listener, delivery and commitment over one journal."""
 
     def __init__(
-        self, folder: Path, pacs: CommittingPacs | Orthanc | Peer, **commitment: object
+        self,
+        folder: Path,
+        pacs: CommittingPacs | Orthanc | Peer,
+        *,
+        to_sender: bool = False,
+        **commitment: object,
     ) -> None:
-        target: dict[str, object] = {"name": "pacs", "ae_title": pacs.ae_title, "host": "127.0.0.1"}
-        target |= {"port": pacs.port, "response_timeout_s": 20}
+        target: dict[str, object] = {"name": "pacs", "port": pacs.port, "response_timeout_s": 20}
+        fixed = {"ae_title": pacs.ae_title, "host": "127.0.0.1"}
+        target |= {"back_to_sender": True} if to_sender else fixed
         target["commitment"] = {"ask": "request", "timeout_s": 600, "wait_s": 5} | commitment
         self.config = Config.model_validate(
             {

@@ -9,7 +9,7 @@ from covidnet_node.case import DeliveryState, Reason, State
 from covidnet_node.commit import SOP_CLASS, SOP_INSTANCE, STUDY_ROOT_FIND
 from covidnet_node.journal.transitions import Cause
 from covidnet_node.receive.scp import Receiver
-from tests.commitment_site import DEADLINE_S, NODE_AE, STUDY, Site, now
+from tests.commitment_site import DEADLINE_S, NODE_AE, SENDER, STUDY, Site, now
 from tests.committing_pacs import CommittingPacs, Vow, Wish
 from tests.journal_kit import causes
 from tests.node import wait_until
@@ -43,13 +43,21 @@ def test_a_case_is_done_when_the_pacs_has_committed(tmp_path, pacs, vow):
     assert set(pacs.wait_for_end(len(pacs.calls))) == {"released"}
 
 
-def test_each_case_is_a_transaction_of_its_own(tmp_path, pacs):
-    pacs.vows.extend([Vow.EARLY, Vow.SAME, Vow.EARLY])
+def test_cases_that_are_ready_are_asked_about_together_and_later_one_by_one(tmp_path, pacs):
+    pacs.vows.extend([0x0213, 0x0213])
     with Site(tmp_path, pacs) as site:
+        first = site.committer
+        first.stop()
+        first.join(DEADLINE_S)
         cases = [site.answer_image(number) for number in range(3)]
+        pacs.wait_for(6, DEADLINE_S)
+        wait_until(lambda: site.journal.backlog()[0].pending == 0, DEADLINE_S, "delivery")
+        site.new_committer().start()
         for case_id in cases:
             site.wait_for(case_id)
-        assert len({wish.transaction_uid for wish in pacs.wishes}) == len(pacs.wishes) >= 3
+        assert [len(wish.instances) for wish in pacs.wishes] == [6, 6, 2, 2, 2]
+        assert len({wish.transaction_uid for wish in pacs.wishes}) == 5
+    assert set(pacs.repeats.values()) == {1}
 
 
 def test_stored_is_done_where_nothing_is_asked(tmp_path, pacs):
@@ -205,6 +213,20 @@ def test_a_pacs_that_is_away_is_asked_when_it_is_back(tmp_path, pacs):
         pacs.keeps = lambda _uid: True
         with pacs:
             site.wait_for(case_id)
+
+
+def test_a_sender_that_gets_results_back_commits_to_them(tmp_path):
+    pacs = CommittingPacs()
+    pacs.ae_title = SENDER
+    with pacs, Site(tmp_path, pacs, to_sender=True) as site:
+        pacs.vows.append(Vow.NEVER)
+        case_id = site.answer_image()
+        (wish,) = pacs.wait_for_wishes(1)
+        site.committer.wake()
+        assert pacs.report(wish, "ELSE") == 0x0110
+        assert pacs.report(wish) == 0x0000
+        site.wait_for(case_id)
+        assert committed(site, case_id)
 
 
 # Who is believed

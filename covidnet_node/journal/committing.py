@@ -57,7 +57,7 @@ class Promises(Store):
                 # written later than now was written before the clock was set back.
                 or_(
                     deliveries.c.commit_due_at <= now,
-                    deliveries.c.commit_attempts == 0,
+                    deliveries.c.commit_due_at == deliveries.c.delivered_at,
                     deliveries.c.updated_at > now,
                 ),
                 deliveries.c.commit_due_at.is_not(None),

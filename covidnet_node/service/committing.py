@@ -31,10 +31,13 @@ from covidnet_node.commit import (
     told,
 )
 from covidnet_node.config import Config, Destination
+from covidnet_node.deliver import Fate, Sent
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
+from covidnet_node.receive.allow import AllowList
 from covidnet_node.receive.commitment import Reports
+from covidnet_node.service.patience import Patience
 
 log = structlog.get_logger()
 
@@ -45,6 +48,8 @@ MOST_INSTANCES = 100
 ALONE_AFTER = 2
 """Attempts after which a case is asked about by itself: what one PACS refuses for the sake of one
 instance must not hold up the others for ever."""
+SENDER_AWAY = 4
+"""A sender that could not be reached is called again as after so many failures."""
 ASK_AGAIN = frozenset({CLASS_NOT_COMMITTED, DUPLICATE_TRANSACTION})
 """Failure Reasons that say nothing against what is stored: sending it again would not help."""
 
@@ -63,6 +68,8 @@ class Committer(threading.Thread):
         self._reports = reports
         self.owed_again: Callable[[], None] = lambda: None
         """Is called when something is to be sent again."""
+        self._allowed = AllowList(config.receive)
+        self._trouble = Patience(config.deliver.give_up_after, _now())
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._unreachable = 0
@@ -120,6 +127,12 @@ class Committer(threading.Thread):
         due = self._journal.due_commitments(self.destination.name, now, most)
         for target, deliveries in self._by_target(due):
             patient = [each for each in deliveries if not self._out_of_patience(each, now)]
+            if self.destination.back_to_sender and not self._allowed.may_receive(
+                target.ae_title, target.host
+            ):
+                words = f"{target.ae_title} at {target.host} is not among those allowed"
+                self._not_reached(patient, words, now)
+                continue
             looked = [each for each in patient if self._is_looked_for(each)]
             self._look_for(target, looked)
             self._request(target, [each for each in patient if each not in looked])
@@ -195,14 +208,14 @@ class Committer(threading.Thread):
         told_ = log.bind(destination=self.destination.name, results=len(deliveries))
         if asked.take is Take.TAKEN:
             self._journal.commitment_taken(uid, now)
-            self._contact_made()
+            self._contact_made(deliveries)
             told_.info("commitment_requested", transaction=uid)
             return
         told_.warning("commitment_not_requested", detail=asked.detail)
         if asked.take is Take.NOT_REACHED:
             self._not_reached(deliveries, asked.detail, now)
             return
-        self._contact_made()
+        self._contact_made(deliveries)
         due_at = now + self._pause(deliveries[0].commit_attempts + 1, uid)
         if self._settings.ask == "request_or_find":
             due_at = now
@@ -266,7 +279,7 @@ class Committer(threading.Thread):
         if found.look is Look.NOT_REACHED:
             self._not_reached([delivery], found.detail, now)
             return
-        self._contact_made()
+        self._contact_made([delivery])
         if found.look is Look.THERE:
             self._journal.committed(delivery.id, "", now, found=True)
             log.info("found_at_destination", kind=delivery.result.kind.value)
@@ -307,6 +320,7 @@ class Committer(threading.Thread):
 
     def _give_up(self, delivery: Delivery, why: str, now: datetime) -> None:
         words = f"stored, but not committed: {why}"
+        self._trouble.over(delivery)
         self._journal.give_up(delivery.id, words, now)
         log.error(
             "gave_up_on_commitment",
@@ -318,17 +332,26 @@ class Committer(threading.Thread):
         )
 
     def _not_reached(self, deliveries: Sequence[Delivery], detail: str, now: datetime) -> None:
-        """Leave the destination in peace; what has waited too long is given up."""
-        if not self._quiet_s():
+        """Leave the destination in peace; what has waited too long is given up.
+
+        A fixed peer that is down is left in peace as a whole; of many senders, each result.
+        """
+        own = self.destination.back_to_sender
+        if not own and not self._quiet_s():
             self._contact_failed()
         for delivery in deliveries:
-            if now - delivery.owed_since > self._config.deliver.give_up_after:
+            not_tried = Sent(delivery.result.sop_instance_uid, Fate.NOT_TRIED, None, detail)
+            self._trouble.failed(delivery, not_tried, now)
+            if self._trouble.spent(delivery):
                 self._give_up(delivery, detail, now)
             else:
-                self._journal.ask_again(delivery.id, detail, now, now, counted=False)
+                pause = self._pause(SENDER_AWAY, str(delivery.id)) if own else timedelta()
+                self._journal.ask_again(delivery.id, detail, now + pause, now, counted=False)
 
-    def _contact_made(self) -> None:
+    def _contact_made(self, deliveries: Iterable[Delivery]) -> None:
         self._unreachable, self._quiet_until = 0, 0.0
+        for delivery in deliveries:
+            self._trouble.over(delivery)
 
     def _contact_failed(self) -> None:
         self._unreachable += 1
