@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydicom.uid import UID
+
+from covidnet_node.associate import target_of
 from covidnet_node.audit.trail import outlets_of
 from covidnet_node.certificates import (
     VERY_SOON_DAYS,
@@ -14,6 +17,7 @@ from covidnet_node.certificates import (
     server_context,
     web_context,
 )
+from covidnet_node.commit import SOP_CLASS, STUDY_ROOT_FIND, offered
 from covidnet_node.config import Config, Destination
 from covidnet_node.config_doors import ReceiveTls
 from covidnet_node.config_oversight import Http
@@ -65,6 +69,8 @@ def check_node(config: Config) -> Iterator[Finding]:
             yield Finding(destination.name, ok=True, words="back to each sender; not asked")
             continue
         yield _destination(destination, config.node.ae_title)
+        if destination.commitment.ask != "off":
+            yield _commitment(destination, config.node.ae_title)
 
 
 def _destination(destination: Destination, node_ae: str) -> Finding:
@@ -72,6 +78,20 @@ def _destination(destination: Destination, node_ae: str) -> Finding:
     complaint = door.echo()
     words = complaint or f"{door.where} answered {door.question}"
     return Finding(destination.name, ok=complaint is None, words=words)
+
+
+def _commitment(destination: Destination, node_ae: str) -> Finding:
+    """Whether the destination offers what it is to be asked by."""
+    ways = {"request": [SOP_CLASS], "find": [STUDY_ROOT_FIND]}
+    wanted = ways.get(destination.commitment.ask, [SOP_CLASS, STUDY_ROOT_FIND])
+    target = target_of(destination, sender_ae="", peer="")
+    found = offered(target, wanted, destination.calling_ae or node_ae)
+    if isinstance(found, str):
+        return Finding(f"{destination.name} commitment", ok=False, words=found)
+    words = "; ".join(
+        f"{UID(each).name}: {'offered' if each in found else 'not offered'}" for each in wanted
+    )
+    return Finding(f"{destination.name} commitment", ok=bool(found), words=words)
 
 
 def _journal(config: Config) -> Finding:

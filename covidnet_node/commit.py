@@ -158,6 +158,16 @@ def find(target: Target, instances: Sequence[Instance], calling_ae: str) -> Iter
         call.close()
 
 
+def offered(target: Target, sop_classes: Sequence[str], calling_ae: str) -> frozenset[str] | str:
+    """Ask which of the classes the peer would take; a sentence if there is no association."""
+    call = Call(target)
+    refusal = call.open(calling_ae, [build_context(each, list(SYNTAXES)) for each in sop_classes])
+    if refusal is not None or call.association is None:
+        return refusal or call.ended
+    call.close()
+    return frozenset(str(each.abstract_syntax) for each in call.association.accepted_contexts)
+
+
 def read_report(event: evt.Event) -> Report:
     """Read an N-EVENT-REPORT of the Storage Commitment class; raises BadReport."""
     asked = event.request

@@ -6,7 +6,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from covidnet_node.case import DeliveryState, Reason, State
+from covidnet_node.check import check_node
 from covidnet_node.commit import SOP_CLASS, SOP_INSTANCE, STUDY_ROOT_FIND
+from covidnet_node.config import Config
 from covidnet_node.journal.transitions import Cause
 from covidnet_node.receive.scp import Receiver
 from tests.commitment_site import DEADLINE_S, NODE_AE, SENDER, STUDY, Site, now
@@ -227,6 +229,26 @@ def test_a_sender_that_gets_results_back_commits_to_them(tmp_path):
         assert pacs.report(wish) == 0x0000
         site.wait_for(case_id)
         assert committed(site, case_id)
+
+
+@pytest.mark.parametrize(
+    ("ask", "ok"), [("request", False), ("find", True), ("request_or_find", True)]
+)
+def test_check_says_what_the_pacs_offers(tmp_path, ask, ok):
+    with CommittingPacs(offers=[STUDY_ROOT_FIND]) as pacs:
+        target = {"name": "pacs", "ae_title": pacs.ae_title, "host": "127.0.0.1"}
+        target |= {"port": pacs.port, "commitment": {"ask": ask}}
+        tables = {"node": {"data": tmp_path}, "receive": {"port": 0}, "http": {"port": 0}}
+        config = Config.model_validate(tables | {"destination": [target]})
+        (finding,) = (each for each in check_node(config) if each.what == "pacs commitment")
+    assert finding.ok is ok
+    assert ("not offered" in finding.words) is (ask != "find")
+
+
+def test_commitment_needs_a_dimse_destination():
+    web = {"name": "web", "url": "https://pacs.example.org/dicom-web"}
+    with pytest.raises(ValueError, match="needs C-STORE"):
+        Config.model_validate({"destination": [web | {"commitment": {"ask": "request"}}]})
 
 
 # Who is believed
