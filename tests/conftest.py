@@ -142,3 +142,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--images", type=int, default=12, help="images that stream in")
     group.addoption("--kills", type=int, default=2, help="kills of the node, and of workers")
     group.addoption("--seed", type=int, default=1, help="of the moments at which it kills")
+    group.addoption("--every-step", action="store_true", help="crash points: all, both ways")
+    group = parser.getgroup("validators")
+    group.addoption("--films", type=int, default=6, help="films of the shared data to be judged")
+    group.addoption(
+        "--every-file", action="store_true", help="judge the results of every shared DICOM file"
+    )

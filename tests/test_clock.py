@@ -1,7 +1,8 @@
 """Clocks that jump, and destinations that are away: nothing given up early, no thundering."""
 
+import threading
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from covidnet_node.deliver import Fate, Sent
 from covidnet_node.journal.journal import Journal
 from covidnet_node.service import another_class, delivering, patience
 from covidnet_node.service.delivering import Deliverer
-from covidnet_node.service.schedule import recover_leases
+from covidnet_node.service.schedule import build_schedule, recover_leases
 from tests.journal_kit import LEASE, NOW, Desk
+from tests.node import wait_until
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 AWAY = "cannot connect: Connection refused"
@@ -259,3 +261,29 @@ def test_what_an_earlier_life_may_have_sent_is_judged_with_caution(
     door.script = [NOT_TAKEN] * 2
     restarted._deliver_due(clock.wall)
     assert recast == []
+
+
+class Slow:
+    """A destination's loop whose heartbeat takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.let_go = threading.Event(), threading.Event()
+
+    def heartbeat(self) -> None:
+        self.asked.set()
+        assert self.let_go.wait(30)
+
+
+def test_a_stop_waits_for_one_heartbeat_not_for_all(desk: Desk) -> None:
+    first, second = Slow(), Slow()
+    schedule = build_schedule(Config(), desk.journal, desk.spool, (first, second), lambda: None)
+    schedule.start()
+    schedule.modify_job("heartbeat", next_run_time=datetime.now(UTC))
+    assert first.asked.wait(30)
+    stop = threading.Thread(target=schedule.shutdown)
+    stop.start()
+    wait_until(lambda: not schedule.running, 30, "the schedule to stop")
+    first.let_go.set()
+    stop.join(30)
+    assert not stop.is_alive()
+    assert not second.asked.is_set()
