@@ -14,12 +14,16 @@ from requests import Session
 
 from covidnet_node import deliver
 from covidnet_node.associate import Target
-from covidnet_node.case import Result
+from covidnet_node.case import Result, ResultKind
 from covidnet_node.conformance.example import build_examples
 from covidnet_node.deliver import Fate
 from covidnet_node.deliver_web import WebTarget, echo, send
+from covidnet_node.reports.pixel_encoding import SYNTAXES
 from tests.real_pacs import WebOrthanc
 from tests.test_deliver_real import data_set_bytes, results
+
+AS_STORED = (("application/dicom", "*"),)
+"""Media type of a whole file in the transfer syntax it came in."""
 
 
 @pytest.fixture
@@ -101,13 +105,13 @@ def test_orthanc_keeps_the_same_whichever_way_it_came(
 
 
 def every_kind(folder: Path) -> list[Result]:
-    """One object of each SOP class and transfer syntax that a profile may ask for."""
+    """One object of each kind, SOP class and transfer syntax that a profile may ask for."""
     chosen = {
-        (each.dataset.SOPClassUID, each.dataset.file_meta.TransferSyntaxUID): each
+        (each.kind, each.dataset.SOPClassUID, each.dataset.file_meta.TransferSyntaxUID): each
         for each in build_examples()
     }
     made = []
-    for (sop_class, syntax), example in chosen.items():
+    for (_, sop_class, syntax), example in chosen.items():
         path = folder / f"{example.dataset.SOPInstanceUID}.dcm"
         example.dataset.save_as(path, enforce_file_format=True)
         made.append(
@@ -125,19 +129,30 @@ def every_kind(folder: Path) -> list[Result]:
 
 
 @pytest.mark.orthanc
-def test_orthanc_takes_every_kind_both_ways(tmp_path: Path, web_orthanc: WebOrthanc) -> None:
+@pytest.mark.timeout(300)
+def test_orthanc_takes_every_kind_both_ways(
+    tmp_path: Path, web_orthanc: WebOrthanc, client: DICOMwebClient
+) -> None:
+    """Whichever way an object came, a viewer gets the same file and the same metadata."""
     owed = every_kind(tmp_path)
-    assert len(owed) >= 10
+    assert {each.kind for each in owed} == set(ResultKind)
+    assert {each.transfer_syntax_uid for each in owed} == set(SYNTAXES.values())
     sound = {data_set_bytes(each.path.read_bytes()) for each in owed}
     web = WebTarget(web_orthanc.url, 5, 30)
     assert [each.detail for each in send(web, owed)] == ["0000 Success"] * len(owed)
     assert {data_set_bytes(each) for each in web_orthanc.files()} == sound
+    told = [metadata(client, each) for each in owed]
+    read = [client.retrieve_instance(*where(each), media_types=AS_STORED) for each in owed]
+    assert read == [dcmread(each.path) for each in owed]
     for instance in web_orthanc.json("/instances"):
         web_orthanc.put(f"/instances/{instance}", b"", "DELETE")
     dimse = Target(web_orthanc.ae_title, "127.0.0.1", web_orthanc.port, 5, 30)
     sent = list(deliver.send(dimse, owed, "COVIDNET"))
     assert [each.detail for each in sent] == ["0000 Success"] * len(owed)
     assert {data_set_bytes(each) for each in web_orthanc.files()} == sound
+    assert told == [metadata(client, each) for each in owed]
+    again = [client.retrieve_instance(*where(each), media_types=AS_STORED) for each in owed]
+    assert again == read
 
 
 @pytest.mark.orthanc

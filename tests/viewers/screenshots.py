@@ -96,6 +96,7 @@ def _photograph(url: str, folder: Path, console: Console) -> None:
         )
         page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]
         page.add_init_script(NO_TOUR)
+        page.set_default_timeout(180_000)
         page.goto(url)
         for words, name in PICTURES.items():
             _open(page, words)
@@ -107,9 +108,9 @@ def _photograph(url: str, folder: Path, console: Console) -> None:
 def _open(page: Page, words: str) -> None:
     """Show the series whose description holds the words in the viewport."""
     thumbnail = page.get_by_text(words).first
-    thumbnail.wait_for(timeout=90_000)
+    thumbnail.wait_for()
     thumbnail.dblclick()
-    page.wait_for_load_state("networkidle", timeout=60_000)
+    page.wait_for_load_state("networkidle")
     # OHIF draws after its last request and says nothing when it is done.
     page.wait_for_timeout(6_000)
 
