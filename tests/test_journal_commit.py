@@ -338,7 +338,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_only_a_yes_commits_and_a_case_is_done_exactly_then(tmp_path_factory, steps):
     """Whatever order asking, answers, restarts and repeats come in."""

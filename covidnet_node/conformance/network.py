@@ -155,8 +155,9 @@ ANSWERS = (
            "SOP class or instance of the command are not those of the data set",
            frozenset({Reason.UID_MISMATCH})),
     Answer(CANNOT_UNDERSTAND, "Error: Cannot understand",
-           "No data set, none that can be read, or UIDs missing or invalid",
-           frozenset({Reason.NOT_DICOM, Reason.BAD_UID})),
+           "No data set, none that can be read, a header too long to be one, or UIDs missing or "
+           "invalid",
+           frozenset({Reason.NOT_DICOM, Reason.BAD_UID, Reason.TOO_LARGE})),
 )  # fmt: skip
 """The test compares this with every place that raises a refusal."""
 

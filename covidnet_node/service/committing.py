@@ -175,7 +175,8 @@ class Committer(threading.Thread):
         try:
             asked = call.put(one, self._calling_ae, partial(self._note, target, deliveries))
             self._record(one.transaction_uid, asked, deliveries, _now())
-            call.wait(self._settings.wait_s, partial(self._has_waited_enough, one))
+            if asked.take is Take.TAKEN:
+                call.wait(self._settings.wait_s, partial(self._has_waited_enough, one))
         finally:
             call.close()
 
