@@ -9,6 +9,7 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 
 PROCEDURE = (
     *("RequestedProcedureDescription", "PerformedProcedureStepDescription"),
@@ -21,7 +22,7 @@ PROCEDURE_CODES = (
 
 _BROKEN = (
     *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError),
-    *(EOFError, OSError, struct.error),
+    *(BytesLengthException, EOFError, OSError, struct.error),
 )
 """What pydicom raises on sequences that are damaged, or nested without end."""
 

@@ -7,7 +7,7 @@ from typing import cast
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import dcmread
 
 from covidnet_node.audit.events import Subject
@@ -20,7 +20,7 @@ KEYWORDS = (
 
 _BROKEN = (
     *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError),
-    *(EOFError, OSError, struct.error, InvalidDicomError),
+    *(BytesLengthException, EOFError, OSError, struct.error, InvalidDicomError),
     # Where warnings are errors; elsewhere the log drops pydicom's, which quote the value.
     Warning,
 )

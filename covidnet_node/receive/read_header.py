@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.tag import BaseTag
 
 from covidnet_node.admit import HEADER_KEYWORDS, text_of
@@ -40,7 +41,7 @@ MOST_INFLATED = 8 * 1024 * 1024
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _UNREADABLE = (
     *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError),
-    *(EOFError, NotImplementedError, OSError, struct.error, zlib.error),
+    *(BytesLengthException, EOFError, NotImplementedError, OSError, struct.error, zlib.error),
 )
 """What pydicom and zlib raise on bytes that are no data set; pydicom has an OSError of its own,
 without a number, for a sequence that is cut off."""

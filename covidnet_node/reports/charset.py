@@ -36,6 +36,7 @@ NOT_CONVERTED = (
 _ALSO_CARRIED = ("RequestAttributesSequence",)
 _ASCII_FIRST = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 _DECLARATION = tag_of("SpecificCharacterSet")
+_PIXELS = 0x7FE0
 _ESCAPE = re.compile(rb"(\x1b(?:\$[()][A-Z]|\$[A-Z@]|[()-][A-Z]))")
 _DOUBLE_BYTE = frozenset({"iso2022_jp", "iso2022_jp_2"})
 """Designated to G0: Python reads the escape sequence itself."""
@@ -70,7 +71,8 @@ def in_utf8(source: Dataset) -> Dataset | None:
         return source
     copy = Dataset()
     for tag in source.keys():  # noqa: SIM118 - iterating a data set would decode its elements
-        copy[tag] = source.get_item(tag)
+        if tag.group != _PIXELS:  # nobody reads them here, and broken ones cannot be read
+            copy[tag] = source.get_item(tag)
     if hasattr(source, "file_meta"):
         copy.file_meta = source.file_meta
     try:

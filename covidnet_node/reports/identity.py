@@ -22,6 +22,7 @@ from pydicom.config import IGNORE, RAISE
 from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.sequence import Sequence
@@ -112,7 +113,8 @@ _SHORT_LIMIT = 0xFFFE
 _BINARY = frozenset({"OB", "OF", "OW"})
 _ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, struct.error,
-               NotImplementedError)  # fmt: skip
+               ArithmeticError, BytesLengthException, NotImplementedError,
+               RecursionError)  # fmt: skip
 """What pydicom raises on broken bytes; each means only that this element cannot be carried."""
 _DEEPEST = 8
 _CHECKED = frozenset({"AS", "CS", "DA", "DS", "IS", "TM", "UI"})

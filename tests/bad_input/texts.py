@@ -52,6 +52,11 @@ def cases(seed: int) -> Cases:
         0x00400007, "LO", NAMES["bad_utf8"]
     ).encoded("")
     yield spoiled(rng, "charset_in_item", Element(0x00400275, "SQ", item(inner)))
+    odd = Element(0x00080005, "US", b"\1\0\2")
+    yield spoiled(rng, "charset_as_odd_number", odd)
+    for tag in (0x00400275, 0x00081032, 0x00101002, 0x00283010):
+        sequence = Element(tag, "SQ", item(odd.encoded("")))
+        yield spoiled(rng, f"charset_as_odd_number_in_{tag:x}", sequence)
     for number in range(20):
         elements = radiograph(rng)
         declared = b"\\".join(rng.choice(CHARSETS).encode() for _ in range(rng.randrange(1, 4)))
