@@ -5,10 +5,13 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torture.node import Life
 
 SR = "1.2.840.10008.5.1.4.1.1.88."
+COURSE = 20
+"""Samples kept of a life's memory."""
 YOUNG_S = 60.0
 """A process still grows into its work until then."""
 
@@ -108,7 +111,7 @@ def echoes(file: Path, lives: list[Life]) -> dict[str, float]:
     }
 
 
-def longest_life(lives: list[Life]) -> dict[str, float]:
+def longest_life(lives: list[Life]) -> dict[str, Any]:
     """Memory, threads and files of the life that lasted longest, after its first minute."""
     life = max(lives, key=lambda each: len(each.samples))
     grown = [sample for sample in life.samples if sample.age > YOUNG_S]
@@ -126,6 +129,9 @@ def longest_life(lives: list[Life]) -> dict[str, float]:
         "rss_mib_first": typical(first, "rss_mib"),
         "rss_mib_last": typical(last, "rss_mib"),
         "rss_mib_most": round(max(sample.rss_mib for sample in grown), 1),
+        "rss_mib_course": [
+            round(sample.rss_mib) for sample in grown[:: max(1, len(grown) // COURSE)]
+        ],
         "threads_first": typical(first, "threads"),
         "threads_last": typical(last, "threads"),
         "files_first": typical(first, "files"),

@@ -66,7 +66,7 @@ class Senders:
     def _run(self, number: int) -> None:
         chance = random.Random(number)
         while not self._stopping.is_set():
-            self.free.wait(5.0)
+            self.free.wait()
             with self._lock:
                 batch = [next(self._stream) for _ in range(chance.choice((1, 1, 3, 6)))]
             self._deliver(batch)
