@@ -220,8 +220,8 @@ class Promises(Store):
         `commit_attempts` were made so far. Raises IllegalTransition, RetryLater.
         """
         with self._write() as connection:
-            changes = {"due_at": due_at, "delivered_at": None, "commit_due_at": None}
-            changes |= {"commit_attempts": commit_attempts}
+            changes: dict[str, object] = {"due_at": due_at, "commit_attempts": commit_attempts}
+            changes |= {"delivered_at": None, "commit_due_at": None}
             state, cause = DeliveryState.PENDING, Cause.NOT_COMMITTED
             row = step(connection, delivery_id, state, cause, now, error, changes)
             words = f"{row.kind} to {row.destination}: {error}"
