@@ -49,6 +49,12 @@ EXPLAINED = (
     ),
     # In TID 4019 since 2019; PixelMed's copy is older.
     re.compile(r'/TEXT \(122405,DCM,"Algorithm Manufacturer"\): Content Item not in template'),
+    # Beside one group with a region it takes every group for one (TID 1410): its author calls
+    # that a limit of the validator.
+    re.compile(
+        r"^Error: Template 1410 PlanarROIMeasurements/.*"
+        r"(Row 5\] SCOORD \(111030,DCM|Row 7\] IMAGE \(121214,DCM)"
+    ),
     # TID 1501 and 1411 let any question be answered by a code; PixelMed looks for known ones.
     re.compile(r"/CODE \([^/]*,99COVIDNET,[^/]*\): Content Item not in template"),
 )
