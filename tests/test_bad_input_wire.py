@@ -1,5 +1,7 @@
 """Broken PDUs: the listener answers, aborts or hangs up, and is there for the next client."""
 
+import tracemalloc
+
 import pytest
 
 from tests.bad_input.talk import associations, echo, say, watched
@@ -24,3 +26,19 @@ def test_whatever_is_said_the_listener_goes_on(make_site):
     assert not watch.lines
     assert site.receiver.listening
     assert len(talks) > 400
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_length_that_is_only_claimed_costs_no_memory(make_site):
+    site = make_site(network_timeout_s=5)
+    claims = [talk for talk in cases(SEED) if "hidden" in talk.name or "length_f" in talk.name]
+    assert len(claims) > 8
+    tracemalloc.start()
+    try:
+        for talk in claims * 3:
+            say(site.address, talk.data)
+        echo(site.address)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 << 20

@@ -87,7 +87,8 @@ class BoundedSocket(AssociationSocket):
         self._refusals = refusals
         self._waiting = request
         """What has been read already: first of all the association request."""
-        self._in_body = False
+        self._body = 0
+        """Bytes of the body that belongs to the header read last."""
         self._deadline = 0.0
         self._doorbell = Doorbell()
         assoc.dul.to_provider_queue = RingingQueue(self._doorbell.ring)
@@ -136,9 +137,14 @@ class BoundedSocket(AssociationSocket):
         Empty if the client is gone, too slow, or claims too large a PDU; pynetdicom then ends
         the association.
         """
-        if self._in_body:
-            self._in_body = False
+        body, self._body = self._body, 0
+        if nr_bytes == body:
             return self._read(nr_bytes)
+        if nr_bytes != HEADER:
+            # pynetdicom passes over the body of a PDU of unknown type, and takes for a header what
+            # is none: its length has not been looked at.
+            self.shut()
+            return bytearray()
         self._deadline = time.monotonic() + self._limits.network_timeout_s
         header = self._read(nr_bytes)
         if not header:
@@ -149,7 +155,7 @@ class BoundedSocket(AssociationSocket):
             self._refusals.tell("pdu_refused", peer=peer, length=length, largest=largest)
             self.shut()
             return bytearray()
-        self._in_body = length_of(header) > 0
+        self._body = length_of(header)
         return header
 
     def _read(self, count: int) -> bytearray:

@@ -105,6 +105,10 @@ def _pdus(rng: random.Random) -> Talks:
         yield Talk(f"first_{kind}", pdu(kind, bytes(8)))
         yield Talk(f"later_{kind}", REQUEST + pdu(kind, bytes(8)))
         yield Talk(f"later_empty_{kind}", REQUEST + pdu(kind))
+    for kind in (8, 0x61, 0xFF):  # of unknown type, with a body that looks like a header
+        hidden = struct.pack(">BBL", P_DATA, 0, 0xFFFFFFF0)
+        yield Talk(f"hidden_{kind}", REQUEST + pdu(kind, hidden) + hidden * 5)
+        yield Talk(f"hidden_odd_{kind}", REQUEST + pdu(kind, hidden[:5]) + hidden * 5)
     yield Talk("request_twice", REQUEST + REQUEST)
     yield Talk("release_twice", REQUEST + RELEASE + RELEASE)
     yield Talk("data_after_release", REQUEST + RELEASE + DATA)
