@@ -1,7 +1,7 @@
 """The verdicts: what deep code says should happen to a case.
 
-They are raised anywhere and turned into action in three places only: the C-STORE handler
-(`receive.py`) and the two worker loops (`service/analyzing.py`, `service/delivering.py`).
+They are raised anywhere and turned into action in four places only: the C-STORE handler
+(`receive/scp.py`), `service/answer.py`, `service/delivering.py` and `service/committing.py`.
 `NotAnalyzed` is the exception to the rule: `analyze.py` itself turns it into an answer,
 because an image that cannot be read still gets a report saying so.
 """
