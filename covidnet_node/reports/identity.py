@@ -25,6 +25,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ComputedRadiographyImageStorage
@@ -322,7 +323,9 @@ def _text_bytes(source: Dataset, tag: BaseTag, vr: str) -> bytes | None:
         return element.value or b""
     # Decoded already, so it is encoded anew, under the declaration it was decoded with.
     plain = DataElement(tag, vr, element.value, validation_mode=IGNORE)
-    if vr not in NAMED_CHARSET:
+    values = plain.value if isinstance(plain.value, MultiValue) else (plain.value,)
+    if vr not in NAMED_CHARSET or all(str(value).isascii() for value in values):
+        # Our own text is ASCII, and so it stays under a declaration that is none, such as "utf_16".
         return _encode(plain, default_encoding)
     declared: str | list[str] = text(source, "SpecificCharacterSet").split("\\")
     try:
