@@ -46,7 +46,7 @@ def test_a_slice_of_the_torture_loses_nothing(tmp_path: Path) -> None:
 
 def arrival(study: str, uid: str, **changes: object) -> str:
     line = {"study": study, "uid": uid, "class": REPORT, "digest": "a", "stored": True}
-    return json.dumps(line | {"same_uid": True} | changes) + "\n"
+    return json.dumps(line | {"same_uid": True, "met": "0000"} | changes) + "\n"
 
 
 def test_the_judge_finds_what_is_lost_twice_there_or_changed(tmp_path: Path) -> None:
@@ -56,19 +56,30 @@ def test_the_judge_finds_what_is_lost_twice_there_or_changed(tmp_path: Path) -> 
         + arrival("well", "1")
         + arrival("well", "2", **{"class": HEATMAP})
         + arrival("twice", "3")
-        + arrival("twice", "4", stored=False)
+        + arrival("twice", "4", stored=False, met="hang")
+        + arrival("in another class", "9", stored=False, met="a700")
+        + arrival("in another class", "10")
         + arrival("changed", "5")
         + arrival("changed", "5", digest="b")
         + arrival("mislabeled", "6", same_uid=False)
         + arrival("refused", "7", stored=False)
         + arrival("only its heatmap", "8", **{"class": HEATMAP})
     )
-    promised = {"well", "twice", "changed", "mislabeled", "refused", "only its heatmap", "nothing"}
+    promised = {
+        "in another class",
+        "well",
+        "twice",
+        "changed",
+        "mislabeled",
+        "refused",
+        "only its heatmap",
+        "nothing",
+    }
     found = balance(promised, file)
     assert found.lost == ("nothing", "only its heatmap", "refused")
     assert found.duplicated == ("twice",)
     assert found.changed == ("5", "6")
-    assert (found.delivered, found.resent) == (4, 2)
+    assert (found.delivered, found.resent) == (5, 2)
 
 
 def test_the_judge_reads_on_and_leaves_half_a_line_for_later(tmp_path: Path) -> None:

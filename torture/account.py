@@ -9,6 +9,8 @@ from typing import Any
 
 from torture.node import Life
 
+REFUSED = frozenset({"a700", "c000"})
+"""Answers by which a PACS says that it has not kept the object; silence does not say so."""
 SR = "1.2.840.10008.5.1.4.1.1.88."
 COURSE = 20
 """Samples kept of a life's memory."""
@@ -29,7 +31,7 @@ class Balance:
     lost: tuple[str, ...]
     """Studies acknowledged and without a stored report."""
     duplicated: tuple[str, ...]
-    """Studies with two reports, or with two heatmaps."""
+    """Studies of which the PACS has, or may have, two reports or two heatmaps."""
     changed: tuple[str, ...]
     """SOP instances that came again with other bytes, or under a UID that is not theirs."""
 
@@ -68,7 +70,8 @@ def balance(acknowledged: set[str], arrivals: Path) -> Balance:
             changed.add(uid)
         kind = reports if line["class"].startswith(SR) else others
         resent += uid in kind[line["study"]]
-        kind[line["study"]].add(uid)
+        if line["met"] not in REFUSED:
+            kind[line["study"]].add(uid)
         if _is_stored_report(line):
             answered.add(line["study"])
     twice = {study for kind in (reports, others) for study, uids in kind.items() if len(uids) > 1}
