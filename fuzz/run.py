@@ -103,7 +103,7 @@ def _fuzz_once(target: str, corpus: Path, artifacts: Path, seconds: float, seed:
     flags = [
         f"-max_total_time={max(1, int(seconds))}", f"-seed={seed}", f"-max_len={LONGEST[target]}",
         f"-artifact_prefix={artifacts}/", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={SLOW_S}",
-        "-print_final_stats=1", "-len_control=0", "-reload=0",
+        "-print_final_stats=1", f"-report_slow_units={SLOW_S}", "-len_control=0", "-reload=0",
     ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - our own module, no shell
         [sys.executable, "-m", "fuzz.one", target, str(corpus), *flags],
@@ -117,15 +117,16 @@ def _fuzz_once(target: str, corpus: Path, artifacts: Path, seconds: float, seed:
 
 
 def _keep(target: str, artifacts: Path) -> int:
-    """Move what was found to the inputs that the tests replay; how many there were."""
-    found = sorted(artifacts.iterdir())
-    for path in found:
+    """Move what was found to the inputs that the tests replay; how many were not there yet."""
+    new = 0
+    FOUND.mkdir(exist_ok=True)
+    for path in sorted(artifacts.iterdir()):
         data = path.read_bytes()
-        name = f"{target}-{hashlib.sha256(data).hexdigest()[:12]}"
-        FOUND.mkdir(exist_ok=True)
-        (FOUND / name).write_bytes(data)
+        kept = FOUND / f"{target}-{hashlib.sha256(data).hexdigest()[:12]}"
+        new += not kept.exists()
+        kept.write_bytes(data)
         path.unlink()
-    return len(found)
+    return new
 
 
 if __name__ == "__main__":

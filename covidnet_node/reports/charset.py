@@ -8,6 +8,7 @@ pydicom's own decoding is not used, because it replaces what it cannot read.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
@@ -19,6 +20,7 @@ from pydicom.sequence import Sequence
 from covidnet_node.reports.identity import (
     CARRIED,
     NAMED_CHARSET,
+    UNREADABLE,
     items,
     raw_element,
     tag_of,
@@ -71,7 +73,9 @@ def in_utf8(source: Dataset) -> Dataset | None:
         return source
     copy = Dataset()
     for tag in source.keys():  # noqa: SIM118 - iterating a data set would decode its elements
-        if tag.group != _PIXELS:  # nobody reads them here, and broken ones cannot be read
+        if tag.group == _PIXELS:
+            continue  # nobody reads them here, and broken ones cannot be read
+        with suppress(*UNREADABLE):  # then it cannot be carried either
             copy[tag] = source.get_item(tag)
     if hasattr(source, "file_meta"):
         copy.file_meta = source.file_meta

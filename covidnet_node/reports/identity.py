@@ -113,7 +113,7 @@ _LONG = frozenset({"UC", "UR", "UT", "SQ"})
 _SHORT_LIMIT = 0xFFFE
 _BINARY = frozenset({"OB", "OF", "OW"})
 _ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, struct.error,
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, struct.error,
                ArithmeticError, BytesLengthException, NotImplementedError,
                RecursionError)  # fmt: skip
 """What pydicom raises on broken bytes; each means only that this element cannot be carried."""
@@ -201,7 +201,7 @@ def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """Items of a sequence, none if it is absent or unreadable; no value in them is decoded."""
     try:
         return tuple(_items(dataset, tag_of(keyword)))
-    except _UNREADABLE:
+    except UNREADABLE:
         return ()
 
 
@@ -310,7 +310,7 @@ def _value(source: Dataset, tag: BaseTag, depth: int) -> bytes | None:
         if vr == "SQ":
             return _sequence(source, tag, depth)
         value = _text_bytes(source, tag, vr) if vr in _TEXT else None
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     if value is None or (vr not in _LONG and len(value) > _SHORT_LIMIT):
         return None
