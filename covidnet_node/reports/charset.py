@@ -145,7 +145,8 @@ def _convert_item(item: Dataset, inherited: str) -> Dataset:
     made = Dataset()
     for tag in item.keys():  # noqa: SIM118 - iterating a data set would decode its elements
         if tag != _DECLARATION:
-            made[tag] = item.get_item(tag)
+            with suppress(*UNREADABLE):
+                made[tag] = item.get_item(tag)
     for tag in list(made.keys()):
         if not dictionary_has_tag(tag) or not dictionary_keyword(tag):
             del made[tag]

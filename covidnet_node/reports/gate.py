@@ -36,6 +36,7 @@ from covidnet_node.reports.gate_pictures import (
 )
 from covidnet_node.reports.gate_report import report_faults
 from covidnet_node.reports.identity import (
+    NAMED_CHARSET,
     REQUIRED_EMPTY,
     items,
     tag_of,
@@ -110,8 +111,11 @@ def _reads_the_same(result: Dataset, source: Dataset, keyword: str) -> bool:
     """Compare as a reader would see it, decoded by pydicom, which took no part in converting."""
     if keyword == "SpecificCharacterSet":
         return True
-    if dictionary_VR(tag_of(keyword)) == "SQ":
+    vr = dictionary_VR(tag_of(keyword))
+    if vr == "SQ":
         return len(items(result, keyword)) == len(items(source, keyword))
+    if vr not in NAMED_CHARSET:  # no text: carried over as it is, valid or not
+        return _same_bytes(result, source, keyword)
     declared = [python_encoding.get(name.strip(), default_encoding)
                 for name in text(source, "SpecificCharacterSet").split("\\")]  # fmt: skip
     try:
