@@ -17,7 +17,7 @@ from covidnet_node.intended_use import CLASSES
 from covidnet_node.look import Picture, not_analyzed
 from covidnet_node.models.classify import Classification, classify, input_tensor
 from covidnet_node.models.manifest import Manifest
-from covidnet_node.models.networks import Networks
+from covidnet_node.models.networks import Networks, memory_verdict
 from covidnet_node.models.segment import segment
 
 INVERTED = "The film was shown as its negative; it was analyzed with its contrast turned back."
@@ -80,7 +80,8 @@ def _explain(
         )
     ]
     image = input_tensor(crop.image[None], networks.device)
-    raw = grad_cam(views, image, CLASSES.index(target))
+    with memory_verdict():
+        raw = grad_cam(views, image, CLASSES.index(target))
     heatmap = crop.to_source(raw)
     return Explanation(heatmap, target, energy_in_lungs(heatmap, lungs))
 

@@ -1,7 +1,8 @@
 """TLS from certificate files: contexts by PS3.15 B.12, whose certificate it is, when it runs out.
 
 BCP 195 (RFC 9325): TLS 1.3 where both can, TLS 1.2 at least, forward secrecy and authenticated
-encryption only, no compression, no renegotiation, no resumption that would skip the certificate.
+encryption only, no compression, no renegotiation, no tickets. A session of TLS 1.2 may be resumed
+by its id while the context lives: whose it is stays known, its certificate is not checked again.
 """
 
 import hashlib

@@ -161,3 +161,23 @@ def test_a_worker_that_lost_its_case_does_not_overwrite_the_answer_of_another(
     answerer.answer(late)
     (result,) = journal.results(CASE_ID)
     assert hashlib.sha256(result.path.read_bytes()).hexdigest() == result.sha256
+
+
+def test_a_header_that_only_the_listener_could_read_is_answered(tmp_path: Path) -> None:
+    """Private values of 5 MB, each short enough to be read: more than the worker reads of them."""
+    spool, dataset = Spool(tmp_path / "spool"), phantom_dataset(1, rows=128, columns=128)
+    block = dataset.private_block(0x0019, "RAW", create=True)
+    for number in range(90):
+        block.add_new(number, "OB", bytes(60_000))
+    path, file = spool.incoming()
+    with file:
+        dcmwrite(file, dataset, enforce_file_format=True)
+    spool.keep(path, CASE_ID)
+    medicine = Medicine(networks=None, algorithm=ALGORITHM, device="cpu")  # type: ignore[arg-type]
+    with Journal.open(tmp_path / "journal.db") as journal:
+        journal.admit(CASE_ID, received(), OURS, NOW)
+        (claim,) = journal.claim("worker", 1, LEASE, NOW)
+        Answerer(Config(), journal, spool, medicine, clock=lambda: NOW).answer(claim)
+        case = journal.case(CASE_ID)
+        assert (case.outcome, case.reason) == (Outcome.NOT_ANALYZED, Reason.UNDECODABLE)
+        assert ResultKind.REPORT in {each.kind for each in journal.results(CASE_ID)}

@@ -1,13 +1,18 @@
 """Imaging: whatever comes is decoded and shown, or refused with a verdict."""
 
+import struct
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEG2000Lossless
 
 from covidnet_node.case import Reason
 from covidnet_node.errors import NotAnalyzed
@@ -164,3 +169,20 @@ def test_real_chests_show_dark_lungs_in_a_bright_body(name, shared):
     left = band[:, int(columns * 0.66) : int(columns * 0.78)].mean()
     assert right < middle - 15
     assert left < middle - 15
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("length", [2, 12, 13])
+def test_a_tile_part_that_ends_before_its_data_is_no_way_back(length: int) -> None:
+    """Psot (ISO/IEC 15444-1 A.4.2) pointing at what has been read already was read for ever."""
+    drawn = BytesIO()
+    Image.fromarray(np.full((128, 128), 7, "u1")).save(drawn, "JPEG2000", no_jp2=True)
+    stream = bytearray(drawn.getvalue())
+    struct.pack_into(">L", stream, stream.find(b"\xff\x90") + 6, length)
+    dataset = phantom_dataset(1, rows=128, columns=128)
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = encapsulate([bytes(stream)])
+    with pytest.raises(NotAnalyzed) as verdict:
+        decode(dataset)
+    assert verdict.value.reason is Reason.UNDECODABLE

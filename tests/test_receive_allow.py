@@ -1,12 +1,13 @@
 """Who may associate: AE titles bound to addresses; refusals with the standard's reasons."""
 
 import struct
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from covidnet_node.config import Receive
-from covidnet_node.config_doors import Peer
+from covidnet_node.config_doors import Peer, ReceiveTls
 from covidnet_node.receive.allow import AllowList
 from tests.node import wait_until
 from tests.raw_client import (
@@ -56,6 +57,16 @@ def test_an_address_alone_may_suffice():
     found = AllowList(Receive(peer=(ROOMS, Peer(addresses=("127.0.0.0/8",)))))
     assert found.complaint("NOBODY", "127.0.0.1", None) == ""
     assert found.complaint("NOBODY", "10.1.2.3", None) == "address"
+
+
+def test_results_go_back_to_nobody_who_is_known_by_a_certificate_alone():
+    """It was shown when the image came; who has the address now cannot be told."""
+    known = Peer(certificates=("dns:ct1.example.org",))
+    tls = ReceiveTls(certificate_file=Path("own"), key_file=Path("key"), ca_file=Path("ca"))
+    found = AllowList(Receive(tls=tls, peer=(known, ROOMS)))
+    assert not found.may_receive("EVIL", "203.0.113.9")
+    assert found.may_receive("ROOM1", "10.1.2.3")
+    assert not AllowList(Receive(tls=tls, peer=(known,))).may_receive("EVIL", "203.0.113.9")
 
 
 def test_titles_of_the_older_list_still_count():

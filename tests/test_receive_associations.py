@@ -9,7 +9,17 @@ import pytest
 
 from covidnet_node.case import Reason
 from covidnet_node.errors import BadConfig
-from tests.raw_client import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, CR, CT, EXPLICIT, SC, RawClient
+from tests.raw_client import (
+    ABORT,
+    ASSOCIATE_AC,
+    ASSOCIATE_RJ,
+    CR,
+    CT,
+    EXPLICIT,
+    SC,
+    RawClient,
+    request_pdu,
+)
 from tests.receive_kit import PATIENCE, Site, encoded, image, send
 
 # Who and what is accepted
@@ -31,6 +41,17 @@ def test_ae_titles_are_checked_and_counted(make_site, settings, titles, accepted
     assert kind == (ASSOCIATE_AC if accepted else ASSOCIATE_RJ)
     site.receiver.stop(PATIENCE)
     assert {name for name, _ in site.rejected()} == ({what} if what else set())
+
+
+def test_another_application_context_is_rejected(site):
+    """PS3.8 9.3.4: permanent, by the service user, application context name not supported."""
+    request = bytearray(request_pdu([(CR, (EXPLICIT,))]))
+    name = b"1.2.840.10008.3.1.1.1"
+    request[request.find(name) + len(name) - 1] = ord("9")
+    with RawClient(site.address) as client:
+        client.send(bytes(request))
+        kind, body = client.receive()
+    assert (kind, tuple(body[1:4])) == (ASSOCIATE_RJ, (1, 1, 2))
 
 
 def test_rejected_contexts_are_counted_and_the_others_used(site):

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 from pydicom import Dataset, FileDataset, uid
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import data_element_offset_to_value
@@ -34,6 +35,7 @@ from covidnet_node.imaging.compressed import (
     silent_libraries,
     undecodable,
 )
+from covidnet_node.imaging.digest import IDENTITY_KEYWORDS
 from covidnet_node.imaging.header import BROKEN_HEADER, integer, quiet, text
 
 MAXIMUM_SAMPLES = 50_000_000
@@ -76,6 +78,7 @@ _LOSSY = frozenset(
 _MONOCHROME = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_IDENTITY = ("SpecificCharacterSet", "Rows", "Columns", *IDENTITY_KEYWORDS)
 
 
 def read_source(path: Path) -> Dataset:
@@ -85,13 +88,16 @@ def read_source(path: Path) -> Dataset:
     like a data set. The file must stay where it is while the data set is in use.
     Raises NotAnalyzed(UNDECODABLE), or RetryLater as `decode` does. PS3.10 section 7.
     """
-    try:
-        with _own_troubles(), quiet():
-            dataset = _read(path)
-            _name_the_syntax(dataset)
-    except DECODING_FAILURES as error:
-        raise undecodable(f"not readable as DICOM ({type(error).__name__})") from error
-    return dataset
+    return _read_source(path, None)
+
+
+def read_identity(path: Path) -> Dataset:
+    """Read only of whom and what an image is, where its header is too large to be read whole.
+
+    What the listener could read of a header costs no more here. Raises as `read_source`.
+    """
+    wanted = [tag for keyword in _IDENTITY if (tag := tag_for_keyword(keyword))]
+    return _read_source(path, [BaseTag(tag) for tag in wanted])
 
 
 def decode(dataset: Dataset) -> Stored:
@@ -123,7 +129,17 @@ def _own_troubles() -> Iterator[None]:
         raise RetryLater(Reason.CANNOT_READ, error.strerror or "") from error
 
 
-def _read(path: Path) -> Dataset:
+def _read_source(path: Path, wanted: list[BaseTag | int] | None) -> Dataset:
+    try:
+        with _own_troubles(), quiet():
+            dataset = _read(path, wanted)
+            _name_the_syntax(dataset)
+    except DECODING_FAILURES as error:
+        raise undecodable(f"not readable as DICOM ({type(error).__name__})") from error
+    return dataset
+
+
+def _read(path: Path, wanted: list[BaseTag | int] | None) -> Dataset:
     with path.open("rb") as file:
         start = file.read(132)
         preamble = start[:128] if start[128:] == b"DICM" else None
@@ -137,7 +153,12 @@ def _read(path: Path) -> Dataset:
         implicit, little = _encoding(source, syntax)
         pixels = _Pixels()
         body = read_elements(
-            source, implicit=implicit, little=little, stop=pixels.at, defer_size=_DEFER
+            source,
+            implicit=implicit,
+            little=little,
+            stop=pixels.at,
+            defer_size=_DEFER,
+            wanted=wanted,
         )
         if (found := pixels.element(source.tell(), little=little)) is not None:
             body[found.tag] = found

@@ -54,6 +54,12 @@ _DISPLAY = """
     RescaleIntercept RescaleType VOILUTSequence WindowCenter WindowWidth VOILUTFunction
     PixelPaddingValue PixelPaddingRangeLimit BitsStored
 """
+IDENTITY_KEYWORDS = tuple(
+    keyword
+    for keyword in f"{_PATIENT} {_STUDY} {_IMAGE}".split()
+    if not keyword.endswith("Sequence")
+)
+"""Of whom and of what an image is, in plain values."""
 _COVERED = tuple(sorted(f"{_PATIENT} {_STUDY} {_IMAGE} {_DISPLAY}".split()))
 
 _SPECIFIC_CHARACTER_SET = Tag(0x0008, 0x0005)

@@ -54,16 +54,18 @@ def _codestream(stream: bytes) -> int | None:
 
 
 def _segments(stream: bytes, position: int) -> Iterator[tuple[int, bytes]]:
-    """Marker segments of the main header and of all tile-part headers."""
+    """Marker segments of the main header and of all tile-part headers, each behind the last."""
     tile_part = end = 0
     while position < len(stream):
         (marker,) = struct.unpack_from(">H", stream, position)
         if marker == _EOC:
             return
         if marker == _SOD:
-            position = end
             if end <= tile_part:
                 return  # the last tile-part, which reaches to the end of the codestream
+            if end < position + 2:
+                raise struct.error("a tile-part ends before its data begin")
+            position = end
             continue
         (length,) = struct.unpack_from(">H", stream, position + 2)
         if marker == _SOT:

@@ -62,8 +62,17 @@ def memory_verdict() -> Iterator[None]:
     """Turn a device that is out of memory into RetryLater(OUT_OF_MEMORY)."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
         raise RetryLater(Reason.OUT_OF_MEMORY, "the GPU has too little free memory") from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is torch's own error, or one of cuBLAS, cuDNN or the driver for the same."""
+    words = str(error).lower()
+    told = "alloc_failed" in words or "out of memory" in words
+    return isinstance(error, torch.OutOfMemoryError) or told
 
 
 def _device(name: str) -> torch.device:

@@ -26,6 +26,11 @@ class _Entry:
     def has_title(self, calling_ae: str) -> bool:
         return not self.calling_aes or calling_ae in self.calling_aes
 
+    @property
+    def names_a_place(self) -> bool:
+        """Whether it names a title or an address at all."""
+        return bool(self.calling_aes or self.networks)
+
     def has_certificate(self, identity: Identity | None) -> bool:
         return not self.certificates or (
             identity is not None and any(has(identity, *each) for each in self.certificates)
@@ -63,11 +68,13 @@ class AllowList:
     def may_receive(self, ae_title: str, host: str) -> bool:
         """Whether results may go back to a sender, by its title and address.
 
-        Its certificate was checked when it sent the image.
+        Its certificate was checked when it sent the image, and is not known any more: an entry that
+        names nothing else allows nobody here.
         """
         if self._titles and ae_title not in self._titles:
             return False
-        return not self._entries or _any(self._entries, ae_title, host)
+        named = [each for each in self._entries if each.names_a_place]
+        return not self._entries or _any(named, ae_title, host)
 
 
 def _any(entries: Iterable[_Entry], ae_title: str, host: str) -> bool:

@@ -21,8 +21,10 @@ log = structlog.get_logger()
 CALLED_AE_NOT_RECOGNIZED = (0x01, 0x01, 0x07)
 CALLING_AE_NOT_RECOGNIZED = (0x01, 0x01, 0x03)
 LOCAL_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)
+CONTEXT_NOT_SUPPORTED = (0x01, 0x01, 0x02)
 NO_REASON_GIVEN = (0x02, 0x02, 0x01)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+DICOM_CONTEXT = "1.2.840.10008.3.1.1.1"
 LOCAL_LIMIT = ("local_limit", "", LOCAL_LIMIT_EXCEEDED)
 
 Rejection = tuple[str, str, tuple[int, int, int]]
@@ -50,6 +52,14 @@ def sender_of(assoc: Association) -> Sender:
         peer=assoc.requestor.address,
         certificate="" if identity is None else str(identity),
     )
+
+
+def _of_another_kind(assoc: Association) -> Rejection | None:
+    """PS3.7 A.2.1: DICOM has one application context, and pynetdicom takes any."""
+    primitive = cast(A_ASSOCIATE, assoc.requestor.primitive)
+    if primitive.application_context_name == DICOM_CONTEXT:
+        return None
+    return "application_context", "", CONTEXT_NOT_SUPPORTED
 
 
 def _identity(assoc: Association) -> Identity | None:
@@ -89,7 +99,7 @@ class Doorkeeper:
         assoc = event.assoc
         try:
             sender = sender_of(assoc)
-            rejection = self._rejection(sender, _identity(assoc))
+            rejection = _of_another_kind(assoc) or self._rejection(sender, _identity(assoc))
             if rejection is None and not self._crowd.seat(assoc, sender.peer):
                 rejection = LOCAL_LIMIT
         except Exception as error:  # noqa: BLE001 - pynetdicom would go on and accept

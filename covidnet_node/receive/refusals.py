@@ -142,6 +142,7 @@ class Refusals:
     def _wind(self) -> None:
         """See to it that what is gathered is brought home soon. Call with the lock held."""
         if self._timer is None and not self._closed:
-            self._timer = threading.Timer(GATHER_S, self.flush)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(GATHER_S, self.flush)
+            timer.daemon = True
+            timer.start()
+            self._timer = timer

@@ -13,7 +13,7 @@ import structlog
 from covidnet_node.case import Analysis, Case, Claim, Owed, Reason, ResultKind
 from covidnet_node.config import Config, Results
 from covidnet_node.errors import NotAnalyzed, Park, RetryLater
-from covidnet_node.imaging.decode import read_source
+from covidnet_node.imaging.decode import read_identity, read_source
 from covidnet_node.imaging.digest import identity_digest
 from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
@@ -209,7 +209,12 @@ class Answerer:
 
     def _source(self, case: Case, picture: Picture | None, predecessor: Reference | None) -> Source:
         # Read anew: the reports copy raw elements, and decoding has interpreted some of these.
-        header = read_source(self.spool.source(case.id))
+        path = self.spool.source(case.id)
+        try:
+            header = read_source(path)
+        except NotAnalyzed:
+            # A header that only the listener's frugal reader could take still gets its answer.
+            header = read_identity(path)
         return Source(
             header=header,
             # In the zone of this machine: what a source without a zone of its own is read in.
