@@ -64,7 +64,7 @@ def _totals(runs: list[Run]) -> str:
 
     kills = ("node: SIGKILL",)
     lines = [
-        "| | real worker | stand-in worker | together |",
+        f"| | {_real(runs)} | stand-in worker | together |",
         "|---|---|---|---|",
         row("faults injected", faults()),
         row("of these SIGKILL of a worker", faults("worker: SIGKILL")),
@@ -73,6 +73,7 @@ def _totals(runs: list[Run]) -> str:
         row("refused at first, and sent again", total("refused_and_sent_again")),
         row("most in flight at once", _most_in_flight),
         row("delivered: their report is at the PACS", total("delivered")),
+        row("of these parked, their report says technical failure", _failed),
         row("objects at the PACS", total("objects")),
         row("sent twice with the same bytes (harmless)", total("resent")),
         row("**duplicated**", total("duplicated")),
@@ -83,6 +84,16 @@ def _totals(runs: list[Run]) -> str:
         row("C-ECHO later than 1 s", lambda group: _echo(group, "over_1_s", sum)),
     ]
     return "\n".join(lines)
+
+
+def _real(runs: list[Run]) -> str:
+    """The column's name: who answered what was left at the end is not always the real worker."""
+    drained = any(run.get("drained_by", "real") != "real" for run in _of(runs, "real"))
+    return "real worker, its backlog answered by the stand-in" if drained else "real worker"
+
+
+def _failed(runs: list[Run]) -> int:
+    return sum(run["cases"].get("parked: technical_failure", 0) for run in runs)
 
 
 def _faults(runs: list[Run]) -> str:
