@@ -59,6 +59,10 @@ def build_page(order: Order, series: Series) -> Dataset:
     return image
 
 
+_LONGEST_NUMBER = 12
+"""Characters of an IS (PS3.5 6.2). To wrap 2,000 took a minute."""
+
+
 def draw_page(order: Order) -> NDArray[np.uint8]:
     """Set the words on a page: (`HEIGHT`, `WIDTH`, 3) RGB. Long ones shrink until they fit."""
     scale = 1.0
@@ -86,7 +90,7 @@ def _lines(order: Order) -> list[_Line]:
             ("series", text(order.source, "SeriesNumber")),
             ("image", text(order.source, "InstanceNumber")),
         )
-        if number
+        if 0 < len(number) <= _LONGEST_NUMBER
     ]
     about = f"About {', '.join(numbers)} of this study." if numbers else ""
     weights = "" if algorithm is None else f", {algorithm.name} {algorithm.version}"
