@@ -3,8 +3,10 @@
 A target needs no fuzzer: the tests replay with it what was found.
 """
 
+import atexit
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -32,7 +34,9 @@ def folder() -> Path:
     """Where files are written; in memory where the system has such a place."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own below it
     where = memory if os.access(memory, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="covidnet-fuzz-", dir=where))
+    made = Path(tempfile.mkdtemp(prefix="covidnet-fuzz-", dir=where))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def fuzz_header(data: bytes) -> None:

@@ -66,11 +66,7 @@ def web_orthanc(tmp_path: Path) -> Iterator[WebOrthanc]:
 @pytest.fixture
 def storescp(tmp_path: Path) -> Iterator[Storescp]:
     """A running dcmtk storescp; mark the test `dcmtk`."""
-    program = dcmtk_program("storescp")
-    if program is None:
-        _absent("dcmtk is not installed")
-        raise AssertionError
-    with Storescp(program, tmp_path / "storescp") as server:
+    with Storescp(need_dcmtk("storescp"), tmp_path / "storescp") as server:
         yield server
 
 
@@ -119,6 +115,15 @@ def need_program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         _absent(f"{name} is not installed")
+        raise AssertionError
+    return found
+
+
+def need_dcmtk(name: str) -> str:
+    """Path of a program of dcmtk's; skips visibly without it, fails under CI=true."""
+    found = dcmtk_program(name)
+    if found is None:
+        _absent(f"{name} of dcmtk is not installed")
         raise AssertionError
     return found
 

@@ -11,7 +11,7 @@ from covidnet_node.case import Case, Result, State
 from covidnet_node.config import Config
 from covidnet_node.deliver import Fate, Sent
 from covidnet_node.journal.journal import Journal
-from covidnet_node.service import another_class, delivering, patience
+from covidnet_node.service import another_class, delivering, patience, quiet
 from covidnet_node.service.delivering import Deliverer
 from covidnet_node.service.schedule import build_schedule, recover_leases
 from tests.journal_kit import LEASE, NOW, Desk
@@ -27,7 +27,7 @@ class Clock:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.wall, self.steady = NOW, 1000.0
         patch.setattr(delivering, "_now", lambda: self.wall)
-        for module in (delivering, patience):
+        for module in (quiet, patience):
             patch.setattr(module, "monotonic", lambda: self.steady)
 
     def pass_by(self, time: timedelta) -> None:

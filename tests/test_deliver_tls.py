@@ -13,9 +13,9 @@ from covidnet_node.associate import Target, target_of
 from covidnet_node.config import Destination
 from covidnet_node.deliver import Fate, Sent, echo, send
 from tests.authority import Authority, Papers
-from tests.conftest import need_program
+from tests.conftest import need_dcmtk, need_program
 from tests.fake_pacs import Act, FakePacs
-from tests.real_pacs import Orthanc, Storescp, dcmtk_program
+from tests.real_pacs import Orthanc, Storescp
 from tests.receive_kit import Site
 from tests.test_deliver import result
 
@@ -212,10 +212,7 @@ class SafeStorescp(Storescp):
 
 @pytest.mark.dcmtk
 def test_dcmtk_stores_over_tls(tmp_path, authority, server, node):
-    program = dcmtk_program("storescp")
-    if program is None:
-        need_program("storescp of dcmtk")
-        return
+    program = need_dcmtk("storescp")
     with SafeStorescp(program, tmp_path / "storescp", authority, server) as scp:
         sent = list(send(target(scp.port, authority, node), [result(tmp_path)], "COVIDNET"))
         assert fates(sent) == [Fate.STORED]

@@ -16,6 +16,7 @@ from covidnet_node.certificates import server_context
 from covidnet_node.config_doors import ReceiveTls
 from covidnet_node.errors import BadConfig
 from tests.authority import Authority, Papers
+from tests.conftest import need_dcmtk
 from tests.node import wait_until
 from tests.raw_client import (
     ABORT,
@@ -28,7 +29,6 @@ from tests.raw_client import (
     RawClient,
     request_pdu,
 )
-from tests.real_pacs import dcmtk_program
 from tests.receive_kit import PATIENCE, Site, encoded, image
 
 CALLING_AE = b"\0\1\1\3"
@@ -109,11 +109,15 @@ def test_many_pdus_in_one_record_and_one_pdu_in_many(safe_site, authority, xray)
 @pytest.mark.dcmtk
 @pytest.mark.parametrize("program", ["storescu", "echoscu"])
 def test_dcmtk_calls_over_tls(safe_site, authority, xray, tmp_path, program):
-    found = dcmtk_program(program)
-    if found is None:
-        pytest.skip("dcmtk is not installed")
     host, port = safe_site.receiver.tls_address
-    words = [found, "--enable-tls", xray.key, xray.certificate, "--add-cert-file", authority.file]
+    words = [
+        need_dcmtk(program),
+        "--enable-tls",
+        xray.key,
+        xray.certificate,
+        "--add-cert-file",
+        authority.file,
+    ]
     words += ["-aet", "SENDER", "-aec", "COVIDNET", host, str(port)]
     if program == "storescu":
         words.append(written(tmp_path / "image.dcm"))

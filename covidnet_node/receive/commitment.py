@@ -16,6 +16,7 @@ from covidnet_node.commit import PROCESSING_FAILURE, SUCCESS, BadReport, Report,
 from covidnet_node.config import Destination
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
+from covidnet_node.receive.crowd import plain_address
 
 log = structlog.get_logger()
 
@@ -65,10 +66,10 @@ class Reports:
         """Whether it calls as, and from where, the destination was asked or may answer."""
         settings = self._settings.get(asked.destination)
         titles = {asked.ae_title} | set(settings.calling_aes if settings else ())
-        address = _address(peer)
+        address = plain_address(peer)
         networks = [ipaddress.ip_network(each) for each in (settings.addresses if settings else ())]
         here = address is not None and (
-            address == _address(asked.peer) or any(address in network for network in networks)
+            address == plain_address(asked.peer) or any(address in network for network in networks)
         )
         return caller in titles and here
 
@@ -119,12 +120,3 @@ class Reports:
             self._journal.count(name, self._clock())
         except RetryLater as verdict:
             log.warning("not_counted", what=name, reason=verdict.reason)
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address as such; an IPv4 one also where it is written as IPv6."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

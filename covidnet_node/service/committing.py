@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
-from time import monotonic
 from uuid import uuid4
 
 import structlog
@@ -33,11 +32,11 @@ from covidnet_node.commit import (
 from covidnet_node.config import Config, Destination
 from covidnet_node.deliver import Fate, Sent
 from covidnet_node.errors import RetryLater
-from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
 from covidnet_node.receive.allow import AllowList
 from covidnet_node.receive.commitment import Reports
 from covidnet_node.service.patience import Patience
+from covidnet_node.service.quiet import Quiet
 
 log = structlog.get_logger()
 
@@ -72,10 +71,7 @@ class Committer(threading.Thread):
         self._trouble = Patience(config.deliver.give_up_after, _now())
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._unreachable = 0
-        """Failed contacts in a row."""
-        self._quiet_until = 0.0
-        """Monotonic seconds; until then a destination that is down is left in peace."""
+        self._quiet = Quiet(config.deliver, destination.name)
 
     def wake(self) -> None:
         """Something new may be stored, or answered."""
@@ -98,30 +94,26 @@ class Committer(threading.Thread):
                 patience = 0.0 if self._work(_now()) else self._patience(_now())
             except RetryLater as verdict:
                 log.warning("journal_not_available", reason=str(verdict))
-                self._contact_failed()
+                self._quiet.failed()
             except Exception:
                 # Deciding place: whatever went wrong, the rows are as they were.
                 log.exception("commitment_failed", destination=self.destination.name, alert=True)
-                self._contact_failed()
+                self._quiet.failed()
             if patience:
                 self._wake.wait(patience)
                 self._wake.clear()
 
     def _patience(self, now: datetime) -> float:
         """Seconds until something may be due; raises RetryLater."""
-        quiet_s = self._quiet_s()
-        if quiet_s:
+        if quiet_s := self._quiet.seconds:
             return min(POLL_S, quiet_s)
         due = self._journal.next_commitment_due(self.destination.name)
         return POLL_S if due is None else max(0.1, min(POLL_S, (due - now).total_seconds()))
 
-    def _quiet_s(self) -> float:
-        return max(0.0, self._quiet_until - monotonic())
-
     def _work(self, now: datetime) -> bool:
         """Act on what was answered, ask what is due; tells whether there was anything."""
         answered = self._act_on_reports(now)
-        if self._quiet_s():
+        if self._quiet.seconds:
             return answered
         most = min(self.destination.max_per_association, MOST_INSTANCES)
         due = self._journal.due_commitments(self.destination.name, now, most)
@@ -164,7 +156,7 @@ class Committer(threading.Thread):
             alone = delivery.commit_attempts >= ALONE_AFTER
             groups.setdefault(delivery.case_id if alone else "", []).append(delivery)
         for group in groups.values():
-            if not self._quiet_s() and not self._stopping.is_set():
+            if not self._quiet.seconds and not self._stopping.is_set():
                 self._put(target, group)
 
     def _put(self, target: Target, deliveries: Sequence[Delivery]) -> None:
@@ -217,7 +209,7 @@ class Committer(threading.Thread):
             self._not_reached(deliveries, asked.detail, now)
             return
         self._contact_made(deliveries)
-        due_at = now + self._pause(deliveries[0].commit_attempts + 1, uid)
+        due_at = now + self._quiet.pause(deliveries[0].commit_attempts + 1, uid)
         if self._settings.ask == "request_or_find":
             due_at = now
         if asked.take is Take.REFUSED:
@@ -253,7 +245,7 @@ class Committer(threading.Thread):
         if reason is not None:
             words = f"not committed: {told(reason)}"
         if reason in ASK_AGAIN:
-            due_at = now + self._pause(delivery.commit_attempts, str(delivery.id))
+            due_at = now + self._quiet.pause(delivery.commit_attempts, str(delivery.id))
             self._journal.ask_again(delivery.id, words, due_at, now, counted=False)
             log.warning("not_committed", kind=kind, detail=words)
             return
@@ -291,7 +283,7 @@ class Committer(threading.Thread):
             self._send_again(delivery, delivery.commit_attempts + 1, words, now)
             return
         # Just stored, it may not have been indexed yet.
-        due_at = now + self._pause(delivery.commit_attempts + 1, str(delivery.id))
+        due_at = now + self._quiet.pause(delivery.commit_attempts + 1, str(delivery.id))
         self._journal.ask_again(delivery.id, words, due_at, now, counted=True)
         log.warning("not_committed", kind=delivery.result.kind.value, detail=words)
 
@@ -314,7 +306,7 @@ class Committer(threading.Thread):
         if attempts >= self._most_attempts:
             self._give_up(delivery, words, now)
             return
-        due_at = now + self._pause(attempts, str(delivery.id))
+        due_at = now + self._quiet.pause(attempts, str(delivery.id))
         self._journal.send_again(delivery.id, words, due_at, now, attempts)
         self.owed_again()
         log.warning("sent_again", kind=delivery.result.kind.value, detail=words)
@@ -338,31 +330,21 @@ class Committer(threading.Thread):
         A fixed peer that is down is left in peace as a whole; of many senders, each result.
         """
         own = self.destination.back_to_sender
-        if not own and not self._quiet_s():
-            self._contact_failed()
+        if not own and not self._quiet.seconds:
+            self._quiet.failed()
         for delivery in deliveries:
             not_tried = Sent(delivery.result.sop_instance_uid, Fate.NOT_TRIED, None, detail)
             self._trouble.failed(delivery, not_tried, now)
             if self._trouble.spent(delivery):
                 self._give_up(delivery, detail, now)
             else:
-                pause = self._pause(SENDER_AWAY, str(delivery.id)) if own else timedelta()
+                pause = self._quiet.pause(SENDER_AWAY, str(delivery.id)) if own else timedelta()
                 self._journal.ask_again(delivery.id, detail, now + pause, now, counted=False)
 
     def _contact_made(self, deliveries: Iterable[Delivery]) -> None:
-        self._unreachable, self._quiet_until = 0, 0.0
+        self._quiet.answered()
         for delivery in deliveries:
             self._trouble.over(delivery)
-
-    def _contact_failed(self) -> None:
-        self._unreachable += 1
-        pause = self._pause(self._unreachable, self.destination.name)
-        self._quiet_until = monotonic() + pause.total_seconds()
-
-    def _pause(self, attempts: int, seed: str) -> timedelta:
-        deliver = self._config.deliver
-        first, longest = deliver.first_pause_s, deliver.longest_pause_s
-        return pause_after(attempts, timedelta(seconds=first), timedelta(seconds=longest), seed)
 
     @property
     def _calling_ae(self) -> str:

@@ -1,14 +1,13 @@
 """The delivery loop of one destination: what is due goes out, what fails is due again later.
 
-One of the three places that decide. One thread per destination, so that a PACS that hangs
+One of the places that decide. One thread per destination, so that a PACS that hangs
 holds up nobody else's results.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
-from time import monotonic
 from typing import Protocol
 
 import structlog
@@ -19,13 +18,13 @@ from covidnet_node.case import Delivery, Reason, ResultKind
 from covidnet_node.config import Config, Destination
 from covidnet_node.deliver import Sent, flaw
 from covidnet_node.errors import RetryLater
-from covidnet_node.journal.backoff import pause_after
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.receive.allow import AllowList
 from covidnet_node.service.departures import departure
 from covidnet_node.service.doors import Door, closed_door, door_to
 from covidnet_node.service.patience import Patience
+from covidnet_node.service.quiet import Quiet
 
 log = structlog.get_logger()
 
@@ -57,10 +56,7 @@ class Deliverer(threading.Thread):
         self._allowed = AllowList(config.receive)
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._unreachable = 0
-        """Failed contacts in a row: while it is down, one attempt a pause, not one a result."""
-        self._quiet_until: float | None = None
-        """Monotonic seconds, so that no change of the clock prolongs it; None: it is not down."""
+        self._quiet = Quiet(config.deliver, destination.name)
 
     def wake(self) -> None:
         """Something new may be due."""
@@ -76,14 +72,14 @@ class Deliverer(threading.Thread):
 
         With back_to_sender there is no fixed peer to ask; there the pause alone decides.
         """
-        if self._quiet_until is None or self.destination.back_to_sender:
+        if not self._quiet.down or self.destination.back_to_sender:
             return
         # A short question: the stop of the node may have to wait for its answer.
         short = min(HEARTBEAT_S, self.destination.response_timeout_s)
         asked = self.destination.model_copy(update={"response_timeout_s": short})
         if door_to(asked, self._config.node.ae_title).echo() is None:
             log.info("destination_is_back", destination=self.destination.name)
-            self._quiet_until = None
+            self._quiet.is_back()
             self._wake.set()
 
     def run(self) -> None:
@@ -95,13 +91,13 @@ class Deliverer(threading.Thread):
             except RetryLater as verdict:
                 # What the journal does not note is sent again, and not at once.
                 log.warning("journal_not_available", reason=str(verdict))
-                self._contact_failed()
+                self._quiet.failed()
             except Exception:
                 # Deciding place: whatever went wrong, the rows are still pending.
                 log.exception("delivery_failed", destination=self.destination.name, alert=True)
-                self._contact_failed()
+                self._quiet.failed()
             if patience:
-                self._wake.wait(min(patience, self._quiet_s() or patience))
+                self._wake.wait(min(patience, self._quiet.seconds or patience))
                 self._wake.clear()
 
     def _door(self, sender_ae: str = "", peer: str = "") -> Door:
@@ -114,20 +110,14 @@ class Deliverer(threading.Thread):
 
     def _patience(self, now: datetime) -> float:
         """Seconds until something may be due; raises RetryLater."""
-        quiet_s = self._quiet_s()
-        if quiet_s:
+        if quiet_s := self._quiet.seconds:
             return min(POLL_S, quiet_s)
         due = self._journal.next_due(self.destination.name)
         return POLL_S if due is None else max(0.1, min(POLL_S, (due - now).total_seconds()))
 
-    def _quiet_s(self) -> float:
-        """Seconds for which the destination is still left in peace."""
-        until = self._quiet_until
-        return 0.0 if until is None else max(0.0, until - monotonic())
-
     def _deliver_due(self, now: datetime) -> bool:
         """Send what is due; returns whether there was anything to send."""
-        if self._quiet_s():
+        if self._quiet.seconds:
             return False
         due = self._journal.due_deliveries(
             self.destination.name, now, self.destination.max_per_association
@@ -169,7 +159,7 @@ class Deliverer(threading.Thread):
             self._journal.delivered(delivery.id, now, sent.detail, commit=commit)
             self._stored()
             self._trouble.over(delivery)
-            self._unreachable, self._quiet_until = 0, None
+            self._quiet.answered()
             log.info("delivered", kind=delivery.result.kind.value, status=sent.detail)
             return
         self._trouble.failed(delivery, sent, now)
@@ -177,14 +167,14 @@ class Deliverer(threading.Thread):
             return
         # A fixed peer that is down is left in peace as a whole; of many senders, each result.
         peer_down = not sent.tried and not self.destination.back_to_sender
-        if peer_down and not self._quiet_s():
-            self._contact_failed()
+        if peer_down and not self._quiet.seconds:
+            self._quiet.failed()
         if self._trouble.spent(delivery):
             log.error("gave_up_delivering", reason=Reason.GAVE_UP, detail=sent.detail, alert=True)
             self._journal.give_up(delivery.id, sent.detail, now)
             self._trouble.over(delivery)
             return
-        own_pause = self._pause(delivery.attempts + 1, str(delivery.id))
+        own_pause = self._quiet.pause(delivery.attempts + 1, str(delivery.id))
         due_at = now if peer_down else now + own_pause
         self._journal.postpone(delivery.id, sent.detail, due_at, now)
         log.warning("not_delivered", detail=sent.detail, attempts=delivery.attempts + 1)
@@ -214,17 +204,6 @@ class Deliverer(threading.Thread):
         self._journal.owe_instead(delivery.id, other.at(path), sent.detail, now)
         log.warning("another_class", detail=sent.detail, instead=UID(other.sop_class_uid).name)
         return True
-
-    def _contact_failed(self) -> None:
-        """Leave the destination in peace for a while, longer each time."""
-        self._unreachable += 1
-        pause = self._pause(self._unreachable, self.destination.name)
-        self._quiet_until = monotonic() + pause.total_seconds()
-
-    def _pause(self, attempts: int, seed: str) -> timedelta:
-        deliver = self._config.deliver
-        first, longest = deliver.first_pause_s, deliver.longest_pause_s
-        return pause_after(attempts, timedelta(seconds=first), timedelta(seconds=longest), seed)
 
 
 class Wakeable(Protocol):

@@ -53,10 +53,8 @@ def build_app(
     registry.register(CertificateCollector(config))
     for collector in more_metrics:
         registry.register(collector)
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=select_autoescape(),
-    )
+    templates = FileSystemLoader(Path(__file__).with_name("templates"))
+    pages = Environment(loader=templates, autoescape=select_autoescape())
 
     def healthz(_request: Request) -> Response:
         alive = health.listening()
