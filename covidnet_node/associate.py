@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import cast
@@ -23,6 +24,7 @@ from covidnet_node.certificates import Files, client_context, destination_files,
 from covidnet_node.config import Destination
 from covidnet_node.errors import BadConfig
 from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
+from covidnet_node.mailbox import Mailbox, serve_in_turn
 
 log = structlog.get_logger()
 
@@ -173,6 +175,13 @@ class _Wire(AssociationSocket):
         wire.settimeout(self.target.response_timeout_s)
         return whole
 
+    def cut(self) -> None:
+        """End the connection; pynetdicom's thread finds it ended."""
+        if self.socket is not None:
+            with suppress(OSError):
+                # Past TLS, whose own ending is not safe beside a thread that writes.
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
     def _shutdown_socket(self) -> None:
         farewell(self.socket)
         super()._shutdown_socket()
@@ -214,6 +223,7 @@ class Call:
         self.refused_for_good = False
         self.ended = "the association is closed"
         """Why nothing more can be sent on it."""
+        self.mailbox: Mailbox | None = None
         self._caller: _Caller | None = None
         self._said: object = None
 
@@ -251,7 +261,9 @@ class Call:
         return None
 
     def close(self) -> None:
-        """Release the association if it still stands."""
+        """Release the association if it still stands; nothing is answered on it after that."""
+        if self.mailbox is not None:
+            self.mailbox.close()
         if self.association is not None and self.association.is_established:
             self.association.release()
 
@@ -295,10 +307,20 @@ class Call:
             self.target.ae_title,
             self.target.max_pdu,
             evt_handlers=[
+                (evt.EVT_CONN_OPEN, self._on_open),
                 (evt.EVT_ACSE_RECV, self._on_acse),
                 *handlers,
             ],
         )
+
+    def _on_open(self, event: evt.Event) -> None:
+        """Before the peer can have said anything."""
+        event.assoc.dimse = self.mailbox = Mailbox(event.assoc, self._hang_up)
+        serve_in_turn(event.assoc)
+
+    def _hang_up(self) -> None:
+        if self._caller is not None and self._caller.wire is not None:
+            self._caller.wire.cut()
 
     def _on_acse(self, event: evt.Event) -> None:
         self._said = event.primitive  # type: ignore[attr-defined] # of this kind of event
@@ -327,6 +349,8 @@ class Call:
         """Why a request had no answer."""
         # What the peer said arrives in the association's own thread, which ends with it.
         association.join(self.target.response_timeout_s)
+        if self.mailbox is not None and self.mailbox.overflowed:
+            return f"{self.where} answers without end"
         if isinstance(self._said, A_ABORT):
             return f"{self.where} aborted the association"
         if isinstance(self._said, A_P_ABORT):

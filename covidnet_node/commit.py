@@ -4,7 +4,6 @@ The answer to a request is a report: on the same association, or later on one th
 to the listener. This file reads both kinds. It never decides what follows from an answer.
 """
 
-import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context, evt
-from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
-from pynetdicom.dimse_primitives import N_EVENT_REPORT, DimsePrimitiveType, DimseServiceType
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.status import GENERAL_STATUS
 
 from covidnet_node.associate import Call, Target
@@ -55,8 +52,6 @@ FAILURE_REASONS: Mapping[int, str] = {
 MOST_MATCHES = 100
 """Of a query for one instance; a peer that sends more does not regard the keys."""
 _PENDING = frozenset({0xFF00, 0xFF01})
-_OPEN_STATES = frozenset({"Sta6", "Sta8"})
-"""PS3.8 9.2: data may be sent; we have not asked for the release."""
 _TICK_S = 0.2
 """How often a wait looks whether the node stops, or the association has ended."""
 
@@ -210,16 +205,11 @@ class Asking(Call):
         super().__init__(target)
         self._hear = hear
         self._heard = threading.Event()
-        self._answered = threading.Event()
-        self._mailbox: _Mailbox | None = None
 
     def put(self, each: Request, calling_ae: str, note: Note) -> Asked:
         """N-ACTION of the request. Raises what `note` raises; all else is told."""
         context = build_context(SOP_CLASS, list(SYNTAXES))
-        handlers: list[evt.EventHandlerType] = [
-            (evt.EVT_CONN_OPEN, self._on_open),
-            (evt.EVT_N_EVENT_REPORT, self._on_report),
-        ]
+        handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self._on_report)]
         refusal = self.open(calling_ae, [context], handlers)
         association = self.association
         if refusal is not None or association is None:
@@ -244,98 +234,19 @@ class Asking(Call):
 
     def wait(self, wait_s: float, enough: Callable[[], bool]) -> None:
         """Stay for the report until it has been answered, `wait_s` is over, or it is `enough`."""
-        association, until = self.association, monotonic() + wait_s
-        while association is not None and association.is_established and not enough():
+        association, mailbox, until = self.association, self.mailbox, monotonic() + wait_s
+        if association is None or mailbox is None:
+            return
+        while association.is_established and not enough():
             left = until - monotonic()
-            if left <= 0 or self._answered.wait(min(left, _TICK_S)):
+            if left <= 0 or mailbox.answered.wait(min(left, _TICK_S)):
                 break
         if self._heard.is_set():
-            self._answered.wait(self.target.response_timeout_s)
-
-    def close(self) -> None:
-        """Release the association if it still stands; nothing is answered on it after that."""
-        if self._mailbox is not None:
-            self._mailbox.close()
-        super().close()
-
-    def _on_open(self, event: evt.Event) -> None:
-        event.assoc.dimse = self._mailbox = _Mailbox(event.assoc, self._answered.set)
-        serve_in_turn(event.assoc)
+            mailbox.answered.wait(self.target.response_timeout_s)
 
     def _on_report(self, event: evt.Event) -> tuple[int, None]:
         self._heard.set()
         return self._hear(event)
-
-
-def serve_in_turn(assoc: Association) -> None:
-    """Let the association's own thread answer reports, one after the other.
-
-    pynetdicom gives each a thread of its own, any number of them, and they reset the flag by
-    which `release` knows that the association's thread has paused: it would wait for ever.
-    """
-    serve = assoc._serve_request
-
-    def in_turn(msg: DimseServiceType, context_id: int) -> None:
-        if threading.current_thread() is assoc:
-            serve(msg, context_id)
-        else:
-            assoc.dimse.msg_queue.put((context_id, msg))
-
-    assoc._serve_request = in_turn  # type: ignore[method-assign]
-
-
-class _Mailbox(DIMSEServiceProvider):
-    """Keeps the peer's requests and its answers to ours apart.
-
-    A report may come before the answer to its request; pynetdicom would take it for that answer
-    and abort.
-    """
-
-    def __init__(self, assoc: Association, answered: Callable[[], None]) -> None:
-        super().__init__(assoc)
-        self._answered = answered
-        self._sending = threading.Lock()
-        self._closed = False
-        self._requests: queue.Queue[_QueueItem] = queue.Queue()
-
-    def get_msg(self, block: bool = False) -> _QueueItem:  # noqa: FBT001, FBT002 - pynetdicom's
-        """The next request for the association's own thread; the next answer for a waiting one."""
-        if not block:
-            try:
-                return self._requests.get_nowait()
-            except queue.Empty:
-                return super().get_msg(block=False)
-        patience = self.dimse_timeout
-        until = None if patience is None else monotonic() + patience
-        while True:
-            left = None if until is None else max(0.0, until - monotonic())
-            try:
-                item = self.msg_queue.get(timeout=left)
-            except queue.Empty:
-                return None, None
-            if not _is_request(item[1]):
-                return item
-            self._requests.put(item)
-
-    def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
-        """Send; then say if it was the answer to a report, so that the association may end.
-
-        Not after the end: pynetdicom's state machine would fail.
-        """
-        with self._sending:
-            if not self._closed and self.dul.state_machine.current_state in _OPEN_STATES:
-                super().send_msg(primitive, context_id)
-        if isinstance(primitive, N_EVENT_REPORT) and not _is_request(primitive):
-            self._answered()
-
-    def close(self) -> None:
-        """The association is about to be released."""
-        with self._sending:
-            self._closed = True
-
-
-def _is_request(message: object) -> bool:
-    return isinstance(message, N_EVENT_REPORT) and message.MessageIDBeingRespondedTo is None
 
 
 def _action_information(each: Request) -> Dataset:

@@ -10,12 +10,16 @@ from time import monotonic
 from types import TracebackType
 
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.dimse_messages import C_ECHO_RSP
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 AE_TITLE = "FAKEPACS"
+MUCH = 256 * 1024 * 1024
+"""Bytes; more than any peer has to say."""
 KEPT = (0x0000, 0xB000, 0xB006, 0xB007)
 
 
@@ -26,6 +30,9 @@ class Act(Enum):
     LATE = "success after a short wait"
     ABORT = "A-ABORT instead of an answer"
     CLOSE = "TCP connection closed instead of an answer"
+    TWICE = "the same success twice"
+    FLOOD = "one message without end instead of an answer"
+    CHATTER = "answers without end"
     DEAF = "stops reading from the connection until `free` is set"
 
 
@@ -54,6 +61,30 @@ class Call:
     arrivals: list[Arrival] = field(default_factory=list)
 
 
+def pour(event: evt.Event, *, whole: bool) -> int:
+    """Send one fragment of a message after the other, or whole answers; how much was taken."""
+    answer = C_ECHO_RSP()
+    said = C_ECHO()
+    said.MessageIDBeingRespondedTo, said.Status = 1, 0
+    said.AffectedSOPClassUID = Verification
+    answer.primitive_to_message(said)
+    (message,) = answer.encode_msg(event.context.context_id, 16_000)
+    command = message.presentation_data_value_list[0][1]
+    fragment = bytes([3]) + command[1:] if whole else bytes([1]) + command[1:2] * 12_000
+    length = (len(fragment) + 1).to_bytes(4, "big")
+    item = length + bytes([event.context.context_id]) + fragment
+    pdu = bytes([4, 0]) + len(item).to_bytes(4, "big") + item
+    wire, sent = event.assoc.dul.socket.socket, 0
+    wire.settimeout(10)
+    try:
+        while sent < MUCH:
+            wire.sendall(pdu * 20)
+            sent += 20 * len(pdu)
+    except OSError:
+        pass
+    return sent
+
+
 class FakePacs:
     """A storage SCP on a loopback port; starts again on the same port after `stop`.
 
@@ -77,6 +108,8 @@ class FakePacs:
         """Result, source and diagnostic with which every association is rejected."""
         self.free = threading.Event()
         """Ends every hang."""
+        self.said = 0
+        """Bytes of what was said without end, until nobody listened."""
         self.calls: list[Call] = []
         self._contexts = [*contexts, build_context(Verification)]
         self._most_associations = most_associations
@@ -201,6 +234,15 @@ class FakePacs:
             event.assoc.abort()
         elif act is Act.CLOSE:
             event.assoc.dul.socket.close()
+        elif act in (Act.FLOOD, Act.CHATTER):
+            self.said += pour(event, whole=act is Act.CHATTER)
+        elif act is Act.TWICE:
+            answer = C_STORE()
+            answer.MessageIDBeingRespondedTo = event.request.MessageID
+            answer.AffectedSOPClassUID = event.request.AffectedSOPClassUID
+            answer.AffectedSOPInstanceUID = event.request.AffectedSOPInstanceUID
+            answer.Status = 0x0000
+            event.assoc.dimse.send_msg(answer, event.context.context_id)
         return met if isinstance(met, int) else 0x0000
 
     def _remember(self, event: evt.Event, met: int | Act) -> None:

@@ -18,7 +18,7 @@ from covidnet_node.associate import Target, target_of
 from covidnet_node.case import Result, ResultKind
 from covidnet_node.config import Destination
 from covidnet_node.deliver import Fate, Sent, echo, send
-from tests.fake_pacs import Act, FakePacs
+from tests.fake_pacs import MUCH, Act, FakePacs
 
 SR = str(uid.Comprehensive3DSRStorage)
 SC = str(uid.SecondaryCaptureImageStorage)
@@ -202,6 +202,27 @@ def test_a_peer_that_breaks_off(tmp_path: Path, fake_pacs: FakePacs, act: Act) -
     assert ("aborted" if act is Act.ABORT else "lost") in sent[1].detail
     (again,) = send(target(fake_pacs), [result(tmp_path, 2)], "COVIDNET")
     assert again.stored
+
+
+@pytest.mark.parametrize("act", [Act.FLOOD, Act.CHATTER])
+def test_a_peer_that_answers_without_end(tmp_path: Path, fake_pacs: FakePacs, act: Act) -> None:
+    """Field report: what a peer says is kept in memory, however much it is."""
+    fake_pacs.script.extend([0, act])
+    sent = list(send(target(fake_pacs), [result(tmp_path, i) for i in range(3)], "COVIDNET"))
+    assert fates(sent) == [Fate.STORED, Fate.FAILED, Fate.NOT_TRIED]
+    fake_pacs.wait_for_end()
+    assert fake_pacs.said < MUCH
+    (again,) = send(target(fake_pacs), [result(tmp_path, 2)], "COVIDNET")
+    assert again.stored
+
+
+def test_the_second_answer_to_one_object_is_not_that_to_the_next(
+    tmp_path: Path, fake_pacs: FakePacs
+) -> None:
+    fake_pacs.script.extend([Act.TWICE, 0xA700, 0])
+    sent = list(send(target(fake_pacs), [result(tmp_path, i) for i in range(3)], "COVIDNET"))
+    assert fates(sent) == [Fate.STORED, Fate.FAILED, Fate.STORED]
+    assert "A700" in sent[1].detail
 
 
 def test_a_peer_that_goes_away_between_two(tmp_path: Path, fake_pacs: FakePacs) -> None:

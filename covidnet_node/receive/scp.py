@@ -25,13 +25,13 @@ from covidnet_node.audit.events import Peer, Record, Subject, Transfer, unrecord
 from covidnet_node.audit.subject import subject_of
 from covidnet_node.case import Admission, Reason, Received
 from covidnet_node.certificates import Renewing
-from covidnet_node.commit import serve_in_turn
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, Refuse, RetryLater
 from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
+from covidnet_node.mailbox import serve_in_turn
 from covidnet_node.receive.bounded import Limits
 from covidnet_node.receive.commitment import Reports
 from covidnet_node.receive.contexts import supported_contexts
