@@ -29,6 +29,9 @@ log = structlog.get_logger()
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2 (RFC 9325 4.2); the suites of TLS 1.3 are all of this kind."""
 
+UNREADABLE = (ValueError, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
+"""What reading a certificate raises; the last two are of no common kind."""
+
 SOON_DAYS, VERY_SOON_DAYS = 30, 7
 """Days before the end at which the log begins to warn, and raises its voice."""
 
@@ -288,7 +291,7 @@ def _expiries(key: str, path: Path) -> Iterator[Expiry]:
     except OSError as error:
         remedy = f"{path} cannot be read: {error.strerror}"
         raise BadConfig("node.toml", key, remedy) from error
-    except ValueError as error:
+    except UNREADABLE as error:
         remedy = f"{path} holds no certificate in PEM that can be read"
         raise BadConfig("node.toml", key, remedy) from error
     for each in certificates:
@@ -311,7 +314,7 @@ def identity_of(wire: ssl.SSLSocket) -> Identity | None:
         certificate = x509.load_der_x509_certificate(der)
         subject = certificate.subject
         names = _dns_names(certificate)
-    except ValueError:
+    except UNREADABLE:
         return None
     return Identity(subject, frozenset(names), hashlib.sha256(der).hexdigest())
 

@@ -25,8 +25,9 @@ from covidnet_node.case import (
     Probabilities,
     Reason,
 )
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.order import Order
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.results import build_results
 
 WHEN = datetime(2026, 11, 23, 23, 30, 5, tzinfo=UTC)
 ALGORITHM = Algorithm(

@@ -16,8 +16,9 @@ from pydicom.uid import (
 
 from covidnet_node.case import Analysis, Explanation, ResultKind
 from covidnet_node.config import Results
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.order import Built, Order
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.results import build_results
 from tests.conftest import need_program
 from tests.orders import ANALYZED, header, order
 

@@ -1,5 +1,6 @@
 """What the node says about its certificates: metric, log, check."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -110,3 +111,14 @@ def test_check_has_a_line_for_each(authority, tmp_path):
     assert not late[OWN].ok
     assert "receive.port" not in lines
     assert lines["receive.tls.port"].ok
+
+
+@pytest.mark.parametrize("version", [3, 5])
+def test_a_certificate_of_a_version_that_there_is_not(authority, tmp_path, version):
+    changed = config(authority, 100, tmp_path)
+    der = ssl.PEM_cert_to_DER_cert((tmp_path / "own.pem").read_text())
+    other = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01" + bytes([version]), 1)
+    (tmp_path / "own.pem").write_text(ssl.DER_cert_to_PEM_cert(other))
+    with structlog.testing.capture_logs() as logs:
+        warn_of_certificates(changed, datetime.now(UTC))
+    assert [(each["event"], each["which"]) for each in logs] == [("certificate_unusable", OWN)]

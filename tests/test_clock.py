@@ -11,7 +11,7 @@ from covidnet_node.case import Case, Result, State
 from covidnet_node.config import Config
 from covidnet_node.deliver import Fate, Sent
 from covidnet_node.journal.journal import Journal
-from covidnet_node.service import another_class, delivering, patience, quiet
+from covidnet_node.service import delivering, patience, quiet
 from covidnet_node.service.delivering import Deliverer
 from covidnet_node.service.schedule import build_schedule, recover_leases
 from tests.journal_kit import LEASE, NOW, Desk
@@ -208,7 +208,7 @@ def recast(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     monkeypatch.setattr(delivering, "flaw", lambda _result: None)  # the kit's files are no DICOM
     monkeypatch.setattr(
-        another_class, "in_another_class", lambda result: asked.append(result.sop_instance_uid)
+        delivering, "in_another_class", lambda result: asked.append(result.sop_instance_uid)
     )
     return asked
 

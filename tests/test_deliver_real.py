@@ -9,7 +9,8 @@ from pydicom import uid
 from covidnet_node.associate import Target
 from covidnet_node.case import Result
 from covidnet_node.deliver import Fate, echo, send
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.reports.results import build_results
 from tests.orders import order
 from tests.real_pacs import Orthanc, Storescp
 

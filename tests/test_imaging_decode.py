@@ -1,11 +1,13 @@
 """Imaging: stored values out of every transfer syntax, whole, lying or cut short."""
 
 import subprocess
+from io import BytesIO
 from pathlib import Path
 
 import gdcm
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
@@ -232,6 +234,25 @@ def test_truncated_frames_are_verdicts(syntax, share):
     dataset.PixelData = encapsulate([frame[: int(len(frame) * share)]])
     with pytest.raises(NotAnalyzed):
         decode(dataset)
+
+
+@pytest.mark.parametrize(
+    "style",
+    [{"precinct_size": (64, 64)}, {"precinct_size": (256, 256), "codeblock_size": (16, 16)},
+     {"tile_size": (64, 64)}, {"tile_size": (64, 64), "precinct_size": (32, 32)},
+     {"num_resolutions": 1, "precinct_size": (32, 32)}],
+    ids=str,
+)  # fmt: skip
+def test_small_parts_in_a_sensible_number_are_read(style):
+    """Precincts that halve with the resolution, as encoders choose them, end at a few pixels."""
+    dataset = phantom_dataset(
+        3, rows=200, columns=150, bits=8, transfer_syntax=uid.JPEG2000Lossless
+    )
+    expected = decode(dataset)
+    stream = BytesIO()
+    Image.fromarray(expected.astype(np.uint8)).save(stream, "JPEG2000", no_jp2=True, **style)
+    dataset.PixelData = encapsulate([stream.getvalue()])
+    assert np.array_equal(decode(dataset), expected)
 
 
 @pytest.mark.parametrize("syntax", [uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.JPEGBaseline8Bit])

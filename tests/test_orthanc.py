@@ -8,7 +8,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 
 from covidnet_node.phantom.film import phantom_dataset
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.reports.results import build_results
 from tests.conftest import need_program
 from tests.fake_pacs import FakePacs
 from tests.node import NodeProcess, running_node, wait_until

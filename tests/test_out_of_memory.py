@@ -3,17 +3,22 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from covidnet_node.case import Analysis, Outcome, Reason
 from covidnet_node.config import Analyze
 from covidnet_node.errors import RetryLater
 from covidnet_node.look import Picture, look
+from covidnet_node.models.manifest import Manifest
+from covidnet_node.models.networks import Networks, load_networks
 from covidnet_node.phantom.film import phantom_dataset
+from covidnet_node.service import medicine as medicine_room
 from covidnet_node.service.medicine import Medicine, open_medicine
 
 
@@ -84,3 +89,19 @@ def test_a_cpu_without_memory_is_told_too(medicine: Medicine, picture: Picture) 
     with pytest.raises(RetryLater) as caught:
         replace(busy, spare=lambda: busy.networks).analyze(picture)
     assert caught.value.reason is Reason.OUT_OF_MEMORY
+
+
+def test_a_gpu_without_memory_for_the_networks_means_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, picture: Picture, expected: Analysis
+) -> None:
+    def load(manifest: Manifest, folder: Path, device: str) -> Networks:
+        if device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return load_networks(manifest, folder, device)
+
+    monkeypatch.setattr(medicine_room, "load_networks", load)
+    with capture_logs() as lines:
+        opened = open_medicine(Analyze(threads=1, device="cuda:0"), "cuda:0")
+    assert "GPU_out_of_memory_working_on_the_CPU" in {line["event"] for line in lines}
+    assert opened.spare is None
+    assert opened.analyze(picture).probabilities == expected.probabilities

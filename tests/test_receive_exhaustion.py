@@ -1,11 +1,14 @@
 """Silent, slow and false clients in numbers: the node neither grows nor keeps others waiting."""
 
 import contextlib
+import os
+import resource
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -189,3 +192,35 @@ def test_an_association_ends_with_its_client(make_site):
     wait_until(lambda: size(site)[0] <= threads and size(site)[1] <= files, 60, "all to be gone")
     assert works(site)
     wait_until(lambda: len(site.files()) == 1, 30, "the files of the others to go")
+
+
+@contextlib.contextmanager
+def no_file_descriptors() -> Iterator[None]:
+    """The process has as many files open as it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(file.name) for file in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_file_descriptors_the_listener_waits_and_goes_on(make_site):
+    site = make_site()
+    with socket.socket() as client, structlog.testing.capture_logs() as lines:
+        client.settimeout(PATIENCE)
+        with no_file_descriptors():
+            client.connect(site.address)
+            wait_until(lambda: lines, PATIENCE, "a word about it")
+        client.sendall(request_pdu([(CR, (EXPLICIT,))]))
+        assert client.recv(1) == bytes([ASSOCIATE_AC])
+    assert lines[0]["event"] == "cannot_accept"
+    assert lines[0]["alert"]
+    assert works(site)

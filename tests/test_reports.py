@@ -24,9 +24,10 @@ from covidnet_node.case import (
 from covidnet_node.config import Results
 from covidnet_node.intended_use import NOTICE
 from covidnet_node.reports import codes, gate, uids
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.identity import value_bytes
 from covidnet_node.reports.order import Built, Reference
-from covidnet_node.reports.results import build_failure, build_results, encode
+from covidnet_node.reports.results import build_failure, build_results
 from tests.conftest import need_program
 from tests.orders import (
     ALGORITHM,

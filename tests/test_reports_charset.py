@@ -12,9 +12,10 @@ from covidnet_node.config import Results
 from covidnet_node.errors import Park
 from covidnet_node.reports import gate
 from covidnet_node.reports.charset import NOT_CONVERTED, decode, in_character_set, in_utf8
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.identity import tag_of, value_bytes
 from covidnet_node.reports.order import Order
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.results import build_results
 from tests.orders import NOT_ANALYZED, OUTCOMES, header, items, order, raw, report, reread
 
 UTF8 = Results(character_set="utf8")

@@ -17,7 +17,8 @@ from covidnet_node.case import (
 from covidnet_node.config import Results
 from covidnet_node.errors import Park
 from covidnet_node.reports import codes, gate
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.reports.results import build_results
 from tests.orders import OUTCOMES, header, named, order, reread
 
 # The gate

@@ -16,8 +16,9 @@ from covidnet_node.config import Results
 from covidnet_node.errors import Park
 from covidnet_node.explain.overlay import draw_overlay, draw_plain
 from covidnet_node.reports import codes, gate
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.order import Order
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.results import build_results
 from tests.orders import ALGORITHM, INCONCLUSIVE, NOT_ANALYZED, named, report
 from tests.pictures import ALL, COLUMNS, IN_SPACE, ROWS, SYNTAXES, image, lungs, seen, whole
 

@@ -15,7 +15,8 @@ from pydicom.uid import (
 from covidnet_node.case import Reason, ResultKind
 from covidnet_node.errors import Park
 from covidnet_node.reports import gate
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.reports.results import build_results
 from tests.orders import reread
 from tests.pictures import (
     ALL,

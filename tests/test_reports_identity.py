@@ -11,8 +11,9 @@ from covidnet_node.case import (
     Analysis,
 )
 from covidnet_node.reports import codes, gate
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.identity import value_bytes
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.results import build_results
 from tests.orders import OUTCOMES, header, named, order, raw, report, reread
 
 # The source's own identity

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from covidnet_node.case import Explanation, Outcome, ResultKind
 from covidnet_node.reports import codes
-from covidnet_node.reports.results import encode
+from covidnet_node.reports.encode import encode
 from tests.conftest import need_program
 from tests.orders import INCONCLUSIVE, reread
 from tests.pictures import (

@@ -8,7 +8,8 @@ from pydicom.dataset import Dataset
 
 from covidnet_node.case import Reason, ResultKind
 from covidnet_node.config import Results
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.reports.results import build_results
 from tests.orders import NOT_ANALYZED, header, order, reread
 
 PAGE = Results(page=True)

@@ -14,7 +14,8 @@ from pydicom.pixels.utils import pixel_array
 from covidnet_node.case import Analysis, ResultKind
 from covidnet_node.config import Results
 from covidnet_node.reports import gate
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.reports.results import build_results
 from tests.conftest import need_program
 from tests.orders import NOT_ANALYZED, reread
 from tests.pictures import (

@@ -13,9 +13,10 @@ from pydicom.uid import (
 from covidnet_node.case import Analysis, Probabilities, ResultKind
 from covidnet_node.config import Results
 from covidnet_node.reports import codes, uids
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.order import REPORT_CLASS_UIDS, Reference, ReportClass
 from covidnet_node.reports.recast import recast
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.results import build_results
 from tests.orders import (
     ALGORITHM,
     ANALYZED,

@@ -24,9 +24,10 @@ from covidnet_node.errors import NotAnalyzed
 from covidnet_node.intended_use import NOTICE
 from covidnet_node.look import look, not_analyzed
 from covidnet_node.phantom.film import phantom_dataset
-from covidnet_node.reports.results import encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.service.finished import Finished
 from covidnet_node.service.medicine import Medicine, open_medicine
-from covidnet_node.service.results import Finished, Source, make_results, order_results
+from covidnet_node.service.results import Source, make_results, order_results
 from tests.conftest import need_file, need_program
 from tests.films import PROFILES, some_films, wrap
 from tests.orders import ANALYZED, NOT_ANALYZED, named, order, report

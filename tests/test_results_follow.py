@@ -8,7 +8,8 @@ import pytest
 
 from covidnet_node.case import Result
 from covidnet_node.config import Results
-from covidnet_node.reports.results import build_results, encode
+from covidnet_node.reports.encode import encode
+from covidnet_node.reports.results import build_results
 from covidnet_node.service.results import follow
 from tests.orders import ALGORITHM, WHEN, order
 

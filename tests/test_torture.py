@@ -34,6 +34,8 @@ def test_a_slice_of_the_torture_loses_nothing(tmp_path: Path) -> None:
     assert sum(result["faults"].values()) == 12, result
     assert result["acknowledged"] == result["delivered"] > 0, result
     assert (result["lost"], result["duplicated"], result["changed"]) == (0, 0, 0), result
+    assert result["owed"] >= result["acknowledged"]
+    assert (result["missing"], result["without_heatmap"]) == (0, 0), result
     assert set(result["exits_after_sigterm"]) == {0}, result
     assert result["echo"]["asked"] > 0
     assert result["echo"]["unanswered"] == 0, result
@@ -75,8 +77,9 @@ def test_the_judge_finds_what_is_lost_twice_there_or_changed(tmp_path: Path) -> 
         "only its heatmap",
         "nothing",
     }
-    found = balance(promised, file)
+    found = balance(promised, {"1", "2", "7", "11"}, file)
     assert found.lost == ("nothing", "only its heatmap", "refused")
+    assert found.missing == ("11", "7")
     assert found.duplicated == ("twice",)
     assert found.changed == ("5", "6")
     assert (found.delivered, found.resent) == (5, 2)

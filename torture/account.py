@@ -20,7 +20,7 @@ YOUNG_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Counted in images; none of the last three may be more than 0."""
+    """Counted in images and objects; none of the last four may be more than 0."""
 
     delivered: int
     """Acknowledged, and answered by a report that the PACS has stored."""
@@ -30,6 +30,8 @@ class Balance:
     """Objects that came again with the same bytes: harmless."""
     lost: tuple[str, ...]
     """Studies acknowledged and without a stored report."""
+    missing: tuple[str, ...]
+    """Results that the node made, reports and heatmaps, and the PACS has not stored."""
     duplicated: tuple[str, ...]
     """Studies of which the PACS has, or may have, two reports or two heatmaps."""
     changed: tuple[str, ...]
@@ -59,11 +61,11 @@ class Answered:
         return self._studies
 
 
-def balance(acknowledged: set[str], arrivals: Path) -> Balance:
-    """Compare."""
+def balance(acknowledged: set[str], owed: set[str], arrivals: Path) -> Balance:
+    """Compare what was promised to senders, and what the node made of it, with what arrived."""
     reports, others = defaultdict(set), defaultdict(set)
     digests: dict[str, str] = {}
-    changed, resent, answered = set(), 0, set()
+    changed, resent, answered, stored = set(), 0, set(), set()
     for line in _lines(arrivals):
         uid = line["uid"]
         if digests.setdefault(uid, line["digest"]) != line["digest"] or not line["same_uid"]:
@@ -72,6 +74,8 @@ def balance(acknowledged: set[str], arrivals: Path) -> Balance:
         resent += uid in kind[line["study"]]
         if line["met"] not in REFUSED:
             kind[line["study"]].add(uid)
+        if line["stored"]:
+            stored.add(uid)
         if _is_stored_report(line):
             answered.add(line["study"])
     twice = {study for kind in (reports, others) for study, uids in kind.items() if len(uids) > 1}
@@ -80,6 +84,7 @@ def balance(acknowledged: set[str], arrivals: Path) -> Balance:
         objects=len(digests),
         resent=resent,
         lost=tuple(sorted(acknowledged - answered)),
+        missing=tuple(sorted(owed - stored)),
         duplicated=tuple(sorted(twice)),
         changed=tuple(sorted(changed)),
     )

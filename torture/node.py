@@ -146,6 +146,24 @@ class TorturedNode(NodeProcess):
         with self._database() as database:
             return dict(database.execute(query).fetchall())
 
+    def owed(self) -> set[str]:
+        """SOP instances that the journal has ever owed to the PACS, in the class they have now."""
+        query = (
+            "SELECT sop_instance_uid FROM deliveries JOIN results ON results.id = result_id "
+            "WHERE retired_at IS NULL"
+        )
+        with self._database() as database:
+            return {str(uid) for (uid,) in database.execute(query)}
+
+    def without_heatmap(self) -> int:
+        """Cases with probabilities and no heatmap beside the report."""
+        query = (
+            "SELECT count(*) FROM cases WHERE outcome IN ('analyzed', 'inconclusive') AND NOT "
+            "EXISTS (SELECT 1 FROM results WHERE case_id = cases.id AND kind = 'heatmap')"
+        )
+        with self._database() as database:
+            return int(database.execute(query).fetchone()[0])
+
     @contextlib.contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
         database = sqlite3.connect(self.data / "journal.db", isolation_level=None, timeout=30)

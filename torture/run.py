@@ -78,9 +78,9 @@ def torture(plan: Plan) -> dict[str, Any]:
         tormented = time.time() - started
         watcher.stop()
         drained = drain(node, senders, answered)
-        cases = node.counted()
+        cases, owed, bare = node.counted(), node.owed(), node.without_heatmap()
         tormentor.exits[node.end(signal.SIGTERM)] += 1
-    found = balance(senders.acknowledged, arrivals)
+    found = balance(senders.acknowledged, owed, arrivals)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": plan.seed,
@@ -98,9 +98,16 @@ def torture(plan: Plan) -> dict[str, Any]:
         "objects": found.objects,
         "resent": found.resent,
         "lost": len(found.lost),
+        "owed": len(owed),
+        "missing": len(found.missing),
+        "without_heatmap": bare,
         "duplicated": len(found.duplicated),
         "changed": len(found.changed),
-        "examples": [*found.lost[:3], *found.duplicated[:3], *found.changed[:3]],
+        "examples": [
+            uid
+            for faulty in (found.lost, found.missing, found.duplicated, found.changed)
+            for uid in faulty[:3]
+        ],
         "drained_in_s": round(drained, 1),
         "cases": cases,
         "echo": echoes(probes, node.lives),

@@ -52,7 +52,7 @@ def _totals(runs: list[Run]) -> str:
         return f"| {name} | {' | '.join(f'{cell:,}' for cell in cells)} |"
 
     def total(key: str) -> Any:
-        return lambda group: sum(run[key] for run in group)
+        return lambda group: sum(run.get(key, 0) for run in group)
 
     def faults(*names: str) -> Any:
         return lambda group: sum(
@@ -78,6 +78,9 @@ def _totals(runs: list[Run]) -> str:
         row("sent twice with the same bytes (harmless)", total("resent")),
         row("**duplicated**", total("duplicated")),
         row("**same UID, other bytes**", total("changed")),
+        row("results made (in runs that counted them)", total("owed")),
+        row("of these **not at the PACS**", total("missing")),
+        row("analyzed **without a heatmap**", total("without_heatmap")),
         row("**lost**", total("lost")),
         row("C-ECHO asked while the node was up", lambda group: _echo(group, "asked", sum)),
         row("C-ECHO not answered", lambda group: _echo(group, "unanswered", sum)),

@@ -150,6 +150,11 @@ class Trail:
         """Bytes that wait, by outlet."""
         return {courier.outlet.name: courier.backlog.size for courier in self._couriers}
 
+    @property
+    def alive(self) -> bool:
+        """Whether everything that brings messages out is still going."""
+        return all(courier.is_alive() for courier in self._couriers)
+
     def start(self) -> None:
         """Begin to bring messages out."""
         for courier in self._couriers:

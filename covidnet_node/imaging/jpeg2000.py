@@ -5,20 +5,35 @@ their data: 122 bytes can cost it 12 GB. So what is asked for is counted first.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from covidnet_node.imaging.frame_header import FrameHeader
 
 _START = b"\xff\x4f\xff\x51"
 _JP2 = b"\x00\x00\x00\x0cjP  "
 _COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
-_LEAST_BLOCK = 8
-"""Exponents of a code block's sides, together: 16 x 16, where 64 x 64 is usual."""
-_LEAST_PRECINCT = 5
-"""Exponent of a precinct's side: 32, where 32768 is the default."""
+_MOST_PARTS = 400_000
+"""Precincts and code blocks of a frame: 50 million samples in blocks of 16 x 16 have half of it."""
 _MOST_TILES = 16_384
+_MOST_SEGMENTS = 100_000
+_DEFAULT_PRECINCT = 15
+"""Exponent of its side (table A.21)."""
+_WIDE_NUMBERS = 257
+"""From so many components on, the number of one takes two bytes (A.6.2)."""
 _PRECINCTS = 1
 """Bit of Scod: precinct sizes follow (table A.13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """What the frame is divided into."""
+
+    frame: FrameHeader
+    tiles: int
+    tile_width: int
+    tile_height: int
 
 
 def jpeg2000_header(stream: bytes) -> FrameHeader | None:
@@ -29,9 +44,14 @@ def jpeg2000_header(stream: bytes) -> FrameHeader | None:
     start = _codestream(stream)
     if start is None or not stream.startswith(_START, start):
         return None
-    if not all(_sound(marker, content) for marker, content in _segments(stream, start + 2)):
+    canvas = _canvas(stream, start)
+    if canvas is None:
         return None
-    return _size(stream, start)
+    segments = _segments(stream, start + 2)
+    for marker, content in islice(segments, _MOST_SEGMENTS):
+        if not _sound(marker, content, canvas):
+            return None
+    return canvas.frame if next(segments, None) is None else None
 
 
 def _codestream(stream: bytes) -> int | None:
@@ -75,31 +95,57 @@ def _segments(stream: bytes, position: int) -> Iterator[tuple[int, bytes]]:
         position += 2 + max(length, 2)
 
 
-def _sound(marker: int, content: bytes) -> bool:
-    """Whether the coding style asks for parts of a sensible size (A.6.1, A.6.2)."""
+def _sound(marker: int, content: bytes, canvas: _Canvas) -> bool:
+    """Whether the coding style asks for a sensible number of parts (A.6.1, A.6.2)."""
     if marker == _COD:
-        return _sound_style(content[0], content[5:])
-    if marker == _COC:  # of one of at most 256 components
-        return _sound_style(content[1], content[2:])
+        return _sound_style(content[0], content[5:], canvas, canvas.frame.components)
+    if marker == _COC:
+        wide = canvas.frame.components >= _WIDE_NUMBERS
+        return _sound_style(content[1 + wide], content[2 + wide :], canvas, 1)
     return True
 
 
-def _sound_style(flags: int, style: bytes) -> bool:
+def _sound_style(flags: int, style: bytes, canvas: _Canvas, components: int) -> bool:
     """SPcod or SPcoc: levels, code block, transformation, precincts if there are any stated."""
-    levels, width, height = style[0], style[1] + 2, style[2] + 2
-    if levels > 32 or width + height < _LEAST_BLOCK:
+    levels, block = style[0], (style[1] + 2, style[2] + 2)
+    if levels > 32:
         return False
-    if not flags & _PRECINCTS:
-        return True
-    sizes = style[5 : 6 + levels]
-    return all(min(size & 15, size >> 4) >= _LEAST_PRECINCT for size in sizes)
+    parts = 0
+    for level in range(levels + 1):
+        size = style[5 + level] if flags & _PRECINCTS else _DEFAULT_PRECINCT * 0x11
+        precinct = (size & 15, size >> 4)
+        if level and 0 in precinct:
+            return False  # only of the lowest resolution (A.6.1)
+        shrink = levels - level
+        sides = [-(-side >> shrink) for side in (canvas.tile_width, canvas.tile_height)]
+        parts += _parts(sides, precinct, block, half=level > 0)
+    return parts * canvas.tiles * components <= _MOST_PARTS
 
 
-def _size(stream: bytes, start: int) -> FrameHeader | None:
+def _parts(
+    sides: Sequence[int], precinct: Sequence[int], block: Sequence[int], *, half: bool
+) -> int:
+    """Precincts and code blocks of one resolution of a tile (B.6, B.7), about.
+
+    All but the lowest resolution are held by three bands of half its sides.
+    """
+    precincts = blocks = 1
+    for side, exponent, own in zip(sides, precinct, block, strict=True):
+        precincts *= -(-side >> exponent)
+        within = min(own, exponent - half)
+        blocks *= -(-side >> (within + half))
+    return precincts + blocks * (3 if half else 1)
+
+
+def _canvas(stream: bytes, start: int) -> _Canvas | None:
     """SIZ marker segment, A.5.1."""
     right, bottom, left, top, *tile = struct.unpack_from(">8L", stream, start + 8)
     (components,) = struct.unpack_from(">H", stream, start + 40)
-    if 0 in tile[:2] or -(-right // tile[0]) * -(-bottom // tile[1]) > _MOST_TILES:
+    if 0 in tile[:2]:
+        return None
+    tiles = -(-right // tile[0]) * -(-bottom // tile[1])
+    if tiles > _MOST_TILES:
         return None
     depth = stream[start + 42]
-    return FrameHeader(bottom - top, right - left, components, (depth & 0x7F) + 1)
+    frame = FrameHeader(bottom - top, right - left, components, (depth & 0x7F) + 1)
+    return _Canvas(frame, tiles, min(tile[0], right), min(tile[1], bottom))

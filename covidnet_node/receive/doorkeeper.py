@@ -25,10 +25,20 @@ CONTEXT_NOT_SUPPORTED = (0x01, 0x01, 0x02)
 NO_REASON_GIVEN = (0x02, 0x02, 0x01)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 DICOM_CONTEXT = "1.2.840.10008.3.1.1.1"
-LOCAL_LIMIT = ("local_limit", "", LOCAL_LIMIT_EXCEEDED)
 
-Rejection = tuple[str, str, tuple[int, int, int]]
-"""What does not fit, and in detail, for log and journal; what the client is told."""
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an association is not to be."""
+
+    what: str
+    """What does not fit, for log and journal."""
+    detail: str
+    answer: tuple[int, int, int]
+    """What the client is told."""
+
+
+LOCAL_LIMIT = Rejection("local_limit", "", LOCAL_LIMIT_EXCEEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,14 @@ class Sender:
     peer: str
     certificate: str
     """Its subject, checked; empty without TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """Who was rejected, and why."""
+
+    sender: Sender
+    rejection: Rejection
 
 
 def sender_of(assoc: Association) -> Sender:
@@ -59,7 +77,7 @@ def _of_another_kind(assoc: Association) -> Rejection | None:
     primitive = cast(A_ASSOCIATE, assoc.requestor.primitive)
     if primitive.application_context_name == DICOM_CONTEXT:
         return None
-    return "application_context", "", CONTEXT_NOT_SUPPORTED
+    return Rejection("application_context", "", CONTEXT_NOT_SUPPORTED)
 
 
 def _identity(assoc: Association) -> Identity | None:
@@ -78,8 +96,8 @@ class Doorkeeper:
 
     def at_the_door(
         self, request: bytes, peer: str, identity: Identity | None
-    ) -> tuple[int, int, int] | None:
-        """Judge an A-ASSOCIATE-RQ by its first bytes; returns how it is to be rejected, or None.
+    ) -> TurnedAway | None:
+        """Judge an A-ASSOCIATE-RQ by its first bytes; returns who is to be rejected, or None.
 
         Before an association with its threads is made of it: so a flood of requests that will be
         rejected costs little. `on_requested` judges again what passes.
@@ -92,7 +110,7 @@ class Doorkeeper:
         rejection = self._rejection(sender, identity)
         if rejection is None and not self._crowd.has_room(peer):
             rejection = LOCAL_LIMIT
-        return None if rejection is None else self._reject(sender, rejection)
+        return None if rejection is None else TurnedAway(sender, rejection)
 
     def on_requested(self, event: Event) -> None:
         """Reject whom node.toml does not allow, and one association too many."""
@@ -108,13 +126,14 @@ class Doorkeeper:
         else:
             if rejection is None:
                 return
-            assoc.acse.send_reject(*self._reject(sender, rejection))
+            assoc.acse.send_reject(*rejection.answer)
+            self.note(TurnedAway(sender, rejection))
         assoc.kill()
 
-    def _reject(self, sender: Sender, rejection: Rejection) -> tuple[int, int, int]:
-        what, detail, answer = rejection
-        self.rejected(sender, what, detail)
-        return answer
+    def note(self, turned_away: TurnedAway) -> None:
+        """Log and count an association that was rejected."""
+        rejection = turned_away.rejection
+        self.rejected(turned_away.sender, rejection.what, rejection.detail)
 
     def _rejection(self, sender: Sender, identity: Identity | None) -> Rejection | None:
         """Why an association is not to be, for the journal and for the client.
@@ -123,11 +142,11 @@ class Doorkeeper:
         """
         config = self._config
         if config.receive.require_called_ae and sender.called_ae != config.node.ae_title:
-            return "called_ae", sender.called_ae, CALLED_AE_NOT_RECOGNIZED
+            return Rejection("called_ae", sender.called_ae, CALLED_AE_NOT_RECOGNIZED)
         complaint = self.allowed.complaint(sender.calling_ae, sender.peer, identity)
         if complaint:
             shown = str(identity) if complaint == "certificate" and identity is not None else ""
-            return complaint, shown, CALLING_AE_NOT_RECOGNIZED
+            return Rejection(complaint, shown, CALLING_AE_NOT_RECOGNIZED)
         return None
 
     def on_accepted(self, event: Event) -> None:

@@ -5,6 +5,7 @@ for TLS in its accept loop. Here a connection gets a thread of its own before an
 it, so that nothing a client does, or fails to do, holds up the others.
 """
 
+import errno
 import socket
 import ssl
 import struct
@@ -47,6 +48,9 @@ _ASSOCIATE_RQ, _ASSOCIATE_RJ = 1, 3
 _SHORTEST_REQUEST = 68
 """Bytes of an association request before its items (PS3.8 9.3.2)."""
 
+NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+NO_ROOM_PAUSE_S = 0.5
+
 Request = socket.socket | tuple[bytes, socket.socket]
 Address = tuple[str, int] | str
 
@@ -88,11 +92,14 @@ class Connection(RequestHandler):
             self._hang_up()
             return
         peer = str(self.client_address[0])
-        rejection = house.doorkeeper.at_the_door(bytes(request), peer, self._identity)
-        if rejection is not None:
+        turned_away = house.doorkeeper.at_the_door(bytes(request), peer, self._identity)
+        if turned_away is not None:
+            answer = turned_away.rejection.answer
             with suppress(OSError):
-                self.request.sendall(struct.pack(">BBLBBBB", _ASSOCIATE_RJ, 0, 4, 0, *rejection))
+                self.request.sendall(struct.pack(">BBLBBBB", _ASSOCIATE_RJ, 0, 4, 0, *answer))
             self._hang_up()
+            # Only now: the journal may be slow, and the client need not wait for it.
+            house.doorkeeper.note(turned_away)
             return
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request.settimeout(house.limits.network_timeout_s)
@@ -217,6 +224,7 @@ class Listener(ThreadedAssociationServer):
         super().__init__(
             entity, address, entity.ae_title, house.contexts, None, house.handlers, Connection
         )
+        self._closing = threading.Event()
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.05,), name="receive", daemon=True
         )
@@ -262,6 +270,17 @@ class Listener(ThreadedAssociationServer):
         finally:
             self.house.crowd.leave(visitor)
 
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept; without a file descriptor left, wait a little instead of trying all the time."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                why = error.strerror
+                self.house.refusals.tell("cannot_accept", reason=why, alert=True)
+                self._closing.wait(NO_ROOM_PAUSE_S)
+            raise
+
     def handle_error(self, _request: object, client_address: object) -> None:
         """Log what went wrong with one connection; the others go on."""
         log.error("connection_failed", peer=str(client_address), exc_info=sys.exc_info())
@@ -276,6 +295,7 @@ class Listener(ThreadedAssociationServer):
 
     def close(self) -> None:
         """Close the port; associations go on."""
+        self._closing.set()
         if self._thread.is_alive():
             BaseServer.shutdown(self)
             self._thread.join()

@@ -5,6 +5,7 @@ from io import BytesIO
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.identity import raw_element, tag_of, text
 from covidnet_node.reports.order import (
     REPORT_CLASS_UIDS,
@@ -13,7 +14,6 @@ from covidnet_node.reports.order import (
     class_called,
     is_below,
 )
-from covidnet_node.reports.results import encode
 from covidnet_node.reports.uids import in_class, recast_uid
 
 

@@ -1,10 +1,13 @@
-"""A report that a peer does not take, in the next SOP class that it may."""
+"""A report that a peer does not take, in the next SOP class that it may.
+
+The listening process does this, so nothing that draws or builds results is imported here.
+"""
 
 from covidnet_node.case import Result, ResultKind
 from covidnet_node.reports.order import REPORT_CLASS_UIDS, class_below, class_called
 from covidnet_node.reports.recast import recast
 from covidnet_node.reports.uids import recast_uid
-from covidnet_node.service.results import Finished
+from covidnet_node.service.finished import Finished
 
 
 def in_another_class(refused: Result) -> Finished | None:

@@ -22,12 +22,12 @@ from covidnet_node.journal.transitions import LostLease
 from covidnet_node.look import Picture, look, not_analyzed
 from covidnet_node.reports.order import Reference
 from covidnet_node.reports.succession import refer
+from covidnet_node.service.finished import form_of
 from covidnet_node.service.results import (
     Maker,
     Share,
     Source,
     follow,
-    form_of,
     order_results,
     share_out,
 )

@@ -21,8 +21,10 @@ from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.receive.allow import AllowList
+from covidnet_node.service.another_class import in_another_class
 from covidnet_node.service.departures import departure
 from covidnet_node.service.doors import Door, closed_door, door_to
+from covidnet_node.service.finished import form_of
 from covidnet_node.service.patience import Patience
 from covidnet_node.service.quiet import Quiet
 
@@ -189,10 +191,6 @@ class Deliverer(threading.Thread):
         ):
             # It takes this class, and may have this report: another would be a second report.
             return False
-        # Imported here: most nodes never need the report room in the listening process.
-        from covidnet_node.service.another_class import in_another_class  # noqa: PLC0415 - above
-        from covidnet_node.service.results import form_of  # noqa: PLC0415 - above
-
         refused = delivery.result
         if refused.kind is not ResultKind.REPORT or flaw(refused) is not None:
             return False

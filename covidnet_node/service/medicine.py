@@ -19,7 +19,7 @@ from covidnet_node.config import Analyze
 from covidnet_node.errors import RetryLater
 from covidnet_node.look import Picture
 from covidnet_node.models.manifest import Manifest, load_manifest, weights_folder
-from covidnet_node.models.networks import Networks, load_networks
+from covidnet_node.models.networks import Networks, load_networks, memory_verdict
 from covidnet_node.service.results import Maker
 
 log = structlog.get_logger()
@@ -64,7 +64,8 @@ class Medicine:
 def open_medicine(wanted: Analyze, device: str) -> Medicine:
     """Load the weights on `device`; raises BadConfig for a wrong hash or a missing file.
 
-    With device "auto" in node.toml a GPU that torch cannot use means the CPU, said in the log.
+    With device "auto" in node.toml a GPU that torch cannot use means the CPU, and in any case a
+    GPU without memory for the networks does; both said in the log.
     """
     # One core stays free for the listener, which must answer while a worker computes.
     torch.set_num_threads(wanted.threads or max(1, (os.cpu_count() or 2) - 1))
@@ -73,7 +74,12 @@ def open_medicine(wanted: Analyze, device: str) -> Medicine:
     if wanted.device == "auto" and device.startswith("cuda") and not torch.cuda.is_available():
         log.warning("no_usable_GPU_working_on_the_CPU", wanted=device)
         device = "cpu"
-    networks = load_networks(manifest, folder, device)
+    try:
+        with memory_verdict():
+            networks = load_networks(manifest, folder, device)
+    except RetryLater as verdict:
+        log.warning("GPU_out_of_memory_working_on_the_CPU", detail=verdict.detail, alert=True)
+        networks = load_networks(manifest, folder, "cpu")
     log.info("networks_loaded", device=str(networks.device))
     program = importlib.metadata.version("covidnet-node")
     on_cpu = networks.device.type == "cpu"

@@ -1,10 +1,8 @@
 """From an analysis to finished objects: draw, build, check, encode. Nothing is written here."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import structlog
@@ -16,42 +14,20 @@ from covidnet_node.config import Results
 from covidnet_node.errors import Park
 from covidnet_node.explain.overlay import draw_overlay, draw_plain
 from covidnet_node.reports.charset import in_character_set
+from covidnet_node.reports.encode import encode
 from covidnet_node.reports.gate import check
 from covidnet_node.reports.order import Built, Order, Reference
 from covidnet_node.reports.pixel_encoding import stated_syntax
-from covidnet_node.reports.results import OPTIONAL, build_one, encode, wanted_kinds
+from covidnet_node.reports.results import OPTIONAL, build_one, wanted_kinds
 from covidnet_node.reports.succession import succeed
 from covidnet_node.reports.uids import instance_uid
+from covidnet_node.service.finished import Finished
 
 Orders = tuple[Order, ...]
 Pictures = dict[ResultKind, NDArray[np.uint8]]
 """What is drawn of one analysis."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One object that has passed the gate, as the bytes of its file."""
-
-    kind: ResultKind
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_uid: str
-    transfer_syntax_uid: str
-    data: bytes
-
-    def at(self, path: Path) -> Result:
-        """The same object once its bytes lie at `path`."""
-        return Result(
-            kind=self.kind,
-            sop_class_uid=self.sop_class_uid,
-            sop_instance_uid=self.sop_instance_uid,
-            series_uid=self.series_uid,
-            transfer_syntax_uid=self.transfer_syntax_uid,
-            path=path,
-            sha256=hashlib.sha256(self.data).hexdigest(),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +149,6 @@ def _try(order: Order, kind: ResultKind, pictures: Pictures) -> Finished | LeftO
     except Exception as error:
         log.exception("left_out", kind=kind.value, alert=True)
         return LeftOut(kind, type(error).__name__)
-
-
-def form_of(sop_instance_uid: str) -> str:
-    """A name for the file of an object that has others of its kind beside it."""
-    return hashlib.sha256(sop_instance_uid.encode()).hexdigest()[:12]
 
 
 def _make(order: Order, kind: ResultKind, pictures: Pictures) -> Finished | None:

@@ -15,11 +15,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 
 import structlog
 
-from covidnet_node.audit.trail import audit_trail
+from covidnet_node.audit.trail import Trail, audit_trail
 from covidnet_node.case import Reason
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, RetryLater
@@ -35,7 +36,7 @@ from covidnet_node.service.delivering import Deliverer, wake_all
 from covidnet_node.service.http import Health, HttpDoor, build_app
 from covidnet_node.service.metrics import TrailCollector
 from covidnet_node.service.notify import notify, watchdog_interval
-from covidnet_node.service.schedule import build_schedule
+from covidnet_node.service.schedule import Schedule, build_schedule
 from covidnet_node.service.workers import WORKER, Supervisor
 
 log = structlog.get_logger()
@@ -57,12 +58,16 @@ class Running:
     journal: Journal
     deliverers: tuple[Deliverer, ...]
     committers: tuple[Committer, ...]
+    trail: Trail
+    schedule: Schedule
 
     def healthy(self) -> bool:
         """Whether everything that must never stop is still going."""
         threads = (self.supervisor, *self.deliverers, *self.committers)
         open_doors = self.receiver.listening and self.http.open
         if not open_doors or not all(thread.is_alive() for thread in threads):
+            return False
+        if not self.trail.alive or not self.schedule.alive:
             return False
         try:
             self.journal.counts(datetime.now(UTC))
@@ -166,7 +171,7 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
         parts.callback(schedule.shutdown)
         # Registered last, so run first: nothing new comes in while the rest finishes.
         parts.callback(receiver.stop, STOP_RECEIVING_S)
-        yield Running(receiver, supervisor, http, journal, deliverers, committing)
+        yield Running(receiver, supervisor, http, journal, deliverers, committing, trail, schedule)
 
 
 def prepare_data(folder: Path) -> Path:
@@ -212,11 +217,15 @@ def recover(config: Config, journal: Journal) -> None:
 
 
 def stop_delivering(loops: tuple[Deliverer | Committer, ...]) -> None:
-    """Let each loop finish the object on the wire; what is not sent stays pending."""
+    """Let each loop finish the object on the wire; what is not sent stays pending.
+
+    All of them share one deadline: together they must be done before systemd's patience ends.
+    """
     for loop in loops:
         loop.stop()
+    until = monotonic() + STOP_DELIVERING_S
     for loop in loops:
-        loop.join(STOP_DELIVERING_S)
+        loop.join(max(0.0, until - monotonic()))
 
 
 def _now() -> datetime:

@@ -26,6 +26,15 @@ MOST_GIVEN_UP = 1000
 """Results of one removed destination given up in one round."""
 
 
+class Schedule(BackgroundScheduler):  # type: ignore[misc]  # it has no types
+    """The periodic duties, in a thread of their own."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether that thread is still going."""
+        return bool(self.running) and self._thread.is_alive()
+
+
 def build_schedule(
     config: Config,
     journal: Journal,
@@ -33,12 +42,12 @@ def build_schedule(
     deliverers: Sequence[Deliverer],
     wake_workers: Callable[[], None],
     living: Callable[[], Collection[str]] = tuple,
-) -> BackgroundScheduler:
+) -> Schedule:
     """A scheduler with every periodic duty, not yet started; a missed run is made up once.
 
     `living` names the workers that somebody watches; no lease of theirs runs out by the clock.
     """
-    schedule = BackgroundScheduler(
+    schedule = Schedule(
         timezone="UTC",
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )

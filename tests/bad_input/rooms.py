@@ -33,7 +33,8 @@ from covidnet_node.look import Picture, look
 from covidnet_node.receive.inbox import Incoming
 from covidnet_node.receive.read_header import Header, check_command, is_uid, read_header
 from covidnet_node.reports.order import Order
-from covidnet_node.service.results import Finished, Maker, Source, make_results, order_results
+from covidnet_node.service.finished import Finished
+from covidnet_node.service.results import Maker, Source, make_results, order_results
 from covidnet_node.versions import judge
 from tests.bad_input.build import Bad
 
