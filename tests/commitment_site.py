@@ -49,11 +49,13 @@ class Site:
         pacs: CommittingPacs | Orthanc | Peer,
         *,
         to_sender: bool = False,
+        tls: dict[str, object] | None = None,
         **commitment: object,
     ) -> None:
         target: dict[str, object] = {"name": "pacs", "port": pacs.port, "response_timeout_s": 20}
         fixed = {"ae_title": pacs.ae_title, "host": "127.0.0.1"}
         target |= {"back_to_sender": True} if to_sender else fixed
+        target |= {} if tls is None else {"tls": tls}
         target["commitment"] = {"ask": "request", "timeout_s": 600, "wait_s": 5} | commitment
         self.config = Config.model_validate(
             {

@@ -1,5 +1,6 @@
 """A PACS that commits to what it has stored, or does not, as a test tells it to."""
 
+import ssl
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -46,9 +47,14 @@ class CommittingPacs(FakePacs):
     every request is answered as `SAME`.
     """
 
-    def __init__(self, *vows: Vow | int, offers: Iterable[str] = (SOP_CLASS, STUDY_ROOT_FIND)):
+    def __init__(
+        self,
+        *vows: Vow | int,
+        offers: Iterable[str] = (SOP_CLASS, STUDY_ROOT_FIND),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         own = [build_context(each) for each in offers]
-        super().__init__(contexts=[*AllStoragePresentationContexts, *own])
+        super().__init__(contexts=[*AllStoragePresentationContexts, *own], tls=tls)
         self.vows: deque[Vow | int] = deque(vows)
         self.wishes: list[Wish] = []
         self.lost: set[str] = set()

@@ -11,6 +11,7 @@ from covidnet_node.commit import SOP_CLASS, SOP_INSTANCE, STUDY_ROOT_FIND
 from covidnet_node.config import Config
 from covidnet_node.journal.transitions import Cause
 from covidnet_node.receive.scp import Receiver
+from tests.authority import Authority
 from tests.commitment_site import DEADLINE_S, NODE_AE, SENDER, STUDY, Site, now
 from tests.committing_pacs import CommittingPacs, Vow, Wish
 from tests.journal_kit import causes
@@ -43,6 +44,23 @@ def test_a_case_is_done_when_the_pacs_has_committed(tmp_path, pacs, vow):
     # Nothing was sent twice, and no association was broken off.
     assert set(pacs.repeats.values()) == {1}
     assert set(pacs.wait_for_end(len(pacs.calls))) == {"released"}
+
+
+@pytest.mark.parametrize("vow", [Vow.SAME, Vow.EARLY])
+def test_a_pacs_commits_over_tls(tmp_path, vow):
+    authority = Authority(tmp_path)
+    node, theirs = authority.issue("node"), authority.issue("pacs", "127.0.0.1")
+    tls = {
+        "ca_file": authority.file,
+        "certificate_file": node.certificate,
+        "key_file": node.key,
+    }
+    with CommittingPacs(vow, tls=authority.serving(theirs)) as pacs:
+        with Site(tmp_path / "node", pacs, tls=tls) as site:
+            case_id = site.answer_image()
+            site.wait_for(case_id)
+            assert committed(site, case_id)
+        assert set(pacs.repeats.values()) == {1}
 
 
 def test_cases_that_are_ready_are_asked_about_together_and_later_one_by_one(tmp_path, pacs):

@@ -9,6 +9,7 @@ import pytest
 
 from covidnet_node.case import Reason
 from covidnet_node.errors import BadConfig
+from tests.node import wait_until
 from tests.raw_client import (
     ABORT,
     ASSOCIATE_AC,
@@ -112,7 +113,7 @@ def test_one_association_too_many_is_rejected(make_site):
         assert first.store(CR, "1.2", b"") == 0xC000
         with RawClient(site.address) as second:
             assert second.associate((CR, (EXPLICIT,))) == ASSOCIATE_RJ
-        assert ("local_limit", "") in site.rejected()
+        wait_until(lambda: ("local_limit", "") in site.rejected(), PATIENCE, "a row about it")
         first.release()
     assert accepted_in_time(site)
 

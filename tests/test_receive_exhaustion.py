@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import select
 import socket
 import ssl
 import struct
@@ -15,7 +16,7 @@ import pytest
 import structlog
 
 from covidnet_node.journal.reception import MOST_REJECTIONS_OF_A_PEER
-from covidnet_node.receive import refusals
+from covidnet_node.receive import crowd, refusals
 from tests.authority import Authority
 from tests.node import wait_until
 from tests.raw_client import (
@@ -224,3 +225,39 @@ def test_without_file_descriptors_the_listener_waits_and_goes_on(make_site):
     assert lines[0]["event"] == "cannot_accept"
     assert lines[0]["alert"]
     assert works(site)
+
+
+def idle(site: Site, *addresses: str) -> list[socket.socket]:
+    """Associations that are accepted, and then nothing."""
+    wires = []
+    for each in addresses:
+        wire = socket.create_connection(site.address, PATIENCE, (each, 0))
+        wire.sendall(request_pdu([(CR, (EXPLICIT,))]))
+        assert wire.recv(1) == bytes([ASSOCIATE_AC])
+        wires.append(wire)
+    return wires
+
+
+def test_idle_associations_make_room_for_an_address_that_has_fewer(make_site, monkeypatch):
+    site = make_site(max_associations=4, max_connections_per_peer=3, network_timeout_s=600)
+    wires = idle(site, "127.0.0.3", *["127.0.0.2"] * 3)
+    # All of them are young: nobody is cut off.
+    assert not works(site)
+    monkeypatch.setattr(crowd, "IDLE_S", 0.0)
+    assert works(site)
+    ends = [bool(select.select([wire], [], [], 0)[0]) and not drained(wire) for wire in wires]
+    # One of the address that has most, and the one that has been silent longest.
+    assert ends == [False, True, False, False]
+    for wire in wires:
+        wire.close()
+
+
+def drained(wire: socket.socket) -> bool:
+    """Whether it is still open once all that was said has been read."""
+    wire.setblocking(False)
+    try:
+        while wire.recv(4096):
+            pass
+    except BlockingIOError:
+        return True
+    return False

@@ -90,6 +90,7 @@ class BoundedSocket(AssociationSocket):
         self._body = 0
         """Bytes of the body that belongs to the header read last."""
         self._deadline = 0.0
+        self._moved_at = time.monotonic()
         self._doorbell = Doorbell()
         assoc.dul.to_provider_queue = RingingQueue(self._doorbell.ring)
 
@@ -158,7 +159,18 @@ class BoundedSocket(AssociationSocket):
         self._body = length_of(header)
         return header
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since anything was read or written."""
+        return time.monotonic() - self._moved_at
+
+    def send(self, bytestream: bytes) -> None:
+        """Write, and note that something moved."""
+        super().send(bytestream)
+        self._moved_at = time.monotonic()
+
     def _read(self, count: int) -> bytearray:
+        self._moved_at = time.monotonic()
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         client = self.socket
         if client is None or len(taken) == count:
@@ -170,6 +182,7 @@ class BoundedSocket(AssociationSocket):
         with suppress(OSError):
             # Bounds how long an answer may wait for the client to take it.
             client.settimeout(self._limits.network_timeout_s)
+        self._moved_at = time.monotonic()
         return taken + rest
 
     def free(self) -> None:

@@ -1,7 +1,8 @@
 """How many may come: waiting at the door and in association, in total and of one address.
 
 Who is silent makes room. A client that has not asked for an association yet may be cut off for a
-newcomer; one that has asked is never cut off but may be rejected with a reason. So no number of
+newcomer, and so may an association on which nothing moves, of an address that has more of them than
+the newcomer's. Who speaks is never cut off but may be rejected with a reason. So no number of
 silent clients keeps out one that speaks, even if they come from the same address.
 """
 
@@ -10,9 +11,15 @@ import socket
 import threading
 from collections import Counter
 from contextlib import suppress
+from typing import Protocol
 
+import structlog
 from pynetdicom.association import Association
 
+log = structlog.get_logger()
+
+IDLE_S = 20.0
+"""Nothing has moved for so long: such an association may have to make room."""
 THREADS_PER_ASSOCIATION = 4
 """Beyond this many connections, those included that are about to end, newcomers are cut off."""
 
@@ -31,6 +38,17 @@ class Visitor:
         cut(self.wire)
 
 
+class Line(Protocol):
+    """The connection of an association."""
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since anything was read or written."""
+
+    def shut(self) -> None:
+        """Cut it; a read in another thread returns at once."""
+
+
 class Crowd:
     """Everybody who is connected, over all ports together."""
 
@@ -40,7 +58,7 @@ class Crowd:
         self._waiting: dict[Visitor, None] = {}
         """Who has not asked for an association yet, in order of arrival."""
         self._seated: dict[Association, str] = {}
-        self._present: set[Association] = set()
+        self._present: dict[Association, Line] = {}
         self._connections = 0
         self._changed = threading.Condition()
 
@@ -88,39 +106,66 @@ class Crowd:
         with self._changed:
             self._waiting.pop(visitor, None)
             self._connections -= 1
+            self._changed.notify_all()
 
     # Associations
 
-    def enter(self, assoc: Association) -> None:
+    def enter(self, assoc: Association, line: Line) -> None:
         """Note an association that begins, accepted or not."""
         with self._changed:
-            self._present.add(assoc)
+            self._present[assoc] = line
 
     def seat(self, assoc: Association, address: str) -> bool:
-        """Give an association a place; false if all are taken, or all that its address may have."""
+        """Give an association a place; false if all are taken, or all that its address may have.
+
+        If all are taken, an idle one of the address that has most makes room.
+        """
+        host = host_of(address)
         with self._changed:
-            if not self._has_room(host_of(address)):
-                return False
-            self._seated[assoc] = host_of(address)
+            line = None
+            if not self._has_room(host):
+                idle = self._longest_idle(host)
+                if idle is None:
+                    return False
+                line = self._present[idle]
+                log.warning("idle_association_cut", peer=self._seated.pop(idle))
+            self._seated[assoc] = host
+        if line is not None:
+            line.shut()
         return True
 
     def has_room(self, address: str) -> bool:
         """Whether an association from there would get a place now."""
         with self._changed:
-            return self._has_room(host_of(address))
+            host = host_of(address)
+            return self._has_room(host) or self._longest_idle(host) is not None
 
     def _has_room(self, host: str) -> bool:
-        hosts = [
+        seats = self._seats()
+        return seats.total() < self._most and seats[host] < self._most_per_peer
+
+    def _seats(self) -> Counter[str]:
+        """Places taken, by address."""
+        return Counter(
             there
             for other, there in self._seated.items()
             if not (other.is_released or other.is_aborted or other.is_rejected)
-        ]
-        return len(hosts) < self._most and hosts.count(host) < self._most_per_peer
+        )
+
+    def _longest_idle(self, host: str) -> Association | None:
+        """Who makes room for a newcomer from there: of an address with more places than that."""
+        seats = self._seats()
+        (greedy, most), *_ = seats.most_common(1) or [("", 0)]
+        if most <= seats[host] or seats[host] >= self._most_per_peer:
+            return None
+        theirs = [each for each, there in self._seated.items() if there == greedy]
+        longest = max(theirs, key=lambda each: self._present[each].idle_s)
+        return longest if self._present[longest].idle_s >= IDLE_S else None
 
     def exit(self, assoc: Association) -> None:
         """Note an association that has ended."""
         with self._changed:
-            self._present.discard(assoc)
+            self._present.pop(assoc, None)
             self._seated.pop(assoc, None)
             self._changed.notify_all()
 
@@ -138,9 +183,11 @@ class Crowd:
             visitor.cut_off()
 
     def wait_until_empty(self, patience_s: float) -> bool:
-        """Whether all associations end in time."""
+        """Whether all associations, and the threads of all others, end in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._present, patience_s)
+            return self._changed.wait_for(
+                lambda: not self._present and not self._connections, patience_s
+            )
 
 
 def cut(wire: socket.socket) -> None:

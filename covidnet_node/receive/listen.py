@@ -113,7 +113,7 @@ class Connection(RequestHandler):
         assoc.dimse = inbox
         _let_sleep(assoc)
         assoc.run = partial(_run, assoc, assoc.run)  # type: ignore[method-assign]  # see there
-        house.crowd.enter(assoc)
+        house.crowd.enter(assoc, sock)
         try:
             assoc.start()
             assoc.join()
