@@ -78,6 +78,7 @@ def test_bad_input_is_refused_or_answered_and_disturbs_nobody(tmp_path: Path) ->
             assert psutil.Process(pid).memory_info().rss < MOST_MIB << 20
             # Out of memory, the system is to take a worker and not the listener.
             assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) >= 500
+            assert psutil.Process(pid).nice() > psutil.Process().nice()
         assert node.get("/healthz") == "ok\n"
 
 

@@ -3,10 +3,12 @@
 Never imports torch and never touches a pixel: a worker may die of either.
 """
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -22,6 +24,8 @@ log = structlog.get_logger()
 
 WORDS = ("ready", "busy", "idle", "waiting")
 """What a worker may say."""
+BEHIND = 5
+"""Steps of niceness: the listener must answer within moments, whatever a worker computes."""
 LOADING_S = 600.0
 """A worker that has not loaded its networks by then is killed."""
 IDLE_S = 60.0
@@ -84,6 +88,8 @@ class Worker:
             # Ctrl-C at a terminal is for the node alone, which lets them finish.
             process_group=0,
         )
+        with suppress(OSError):  # gone already
+            os.setpriority(os.PRIO_PROCESS, self.process.pid, os.nice(0) + BEHIND)
         self._write(config.model_dump_json() + "\n")
         self._listener = threading.Thread(target=self._listen, name=f"{owner} pulse", daemon=True)
         self._listener.start()
