@@ -65,6 +65,7 @@ class Reason(StrEnum):
     DISCARDED = "discarded"
     OUT_OF_MEMORY = "out_of_memory"
     CANNOT_READ = "file_cannot_be_read"
+    FILE_DAMAGED = "file_damaged"
 
 
 class ResultKind(StrEnum):

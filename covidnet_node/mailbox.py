@@ -47,6 +47,7 @@ class Mailbox(DIMSEServiceProvider):
         self._bytes = 0
         """Of the message that is arriving."""
         self._strays = 0
+        """Messages since our last request that were no answer to it."""
         self._asked: tuple[type, int | None] | None = None
         """Kind and message ID of our last request."""
         self._sending = threading.Lock()
@@ -106,12 +107,18 @@ class Mailbox(DIMSEServiceProvider):
 
         Not after the end: pynetdicom's state machine would fail.
         """
+        asks = False
         if not isinstance(primitive, C_CANCEL) and primitive.MessageIDBeingRespondedTo is None:
-            self._asked = type(primitive), primitive.MessageID
+            asks = True
+            self._asked, self._strays = (type(primitive), primitive.MessageID), 0
         with self._sending:
-            if not self._closed and self.dul.state_machine.current_state in _OPEN_STATES:
+            open_ = not self._closed and self.dul.state_machine.current_state in _OPEN_STATES
+            if open_:
                 super().send_msg(primitive, context_id)
-        if isinstance(primitive, N_EVENT_REPORT) and not _is_request(primitive):
+        if asks and not open_:
+            # Whoever waits for the answer need not.
+            self.msg_queue.put((None, None))
+        if isinstance(primitive, N_EVENT_REPORT) and not asks:
             self.answered.set()
 
     def close(self) -> None:

@@ -1,9 +1,12 @@
 """What the journal's tests share: made-up objects and a journal with its spool."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.filewriter import dcmwrite
 
 from covidnet_node.case import (
     Admission,
@@ -41,6 +44,17 @@ def received(instance: str = "1", content: str = "a") -> Received:
         sha256=hashlib.sha256(content.encode()).hexdigest(),
         size=1234,
     )
+
+
+def keep(spool: Spool, case_id: str, dataset: Dataset) -> Received:
+    """Put an image into the spool, as if it had been received."""
+    path, file = spool.incoming()
+    with file:
+        dcmwrite(file, dataset, enforce_file_format=True)
+    whole = path.read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    spool.keep(path, case_id)
+    return replace(received(), sha256=hashlib.sha256(whole[start:]).hexdigest(), size=len(whole))
 
 
 @dataclass(frozen=True, slots=True)

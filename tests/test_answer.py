@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydicom.filewriter import dcmwrite
 
 from covidnet_node.case import Algorithm, Claim, Outcome, Reason, ResultKind, State
 from covidnet_node.config import Analyze, Config
@@ -20,7 +19,7 @@ from covidnet_node.service import analyzing
 from covidnet_node.service.analyzing import Inbox, work_until
 from covidnet_node.service.answer import Answerer
 from covidnet_node.service.medicine import Medicine, open_medicine
-from tests.journal_kit import LEASE, NOW, OURS, received
+from tests.journal_kit import LEASE, NOW, OURS, keep
 
 CASE_ID = "20260101T000000-0123456789ab"
 CORES = os.cpu_count() or 2
@@ -62,11 +61,8 @@ def spool(tmp_path: Path) -> FullSpool:
 def journal(tmp_path: Path, spool: FullSpool) -> Iterator[FullJournal]:
     """With one admitted case that has taken down its last worker."""
     with FullJournal.open(tmp_path / "journal.db") as journal:
-        path, file = spool.incoming()
-        with file:
-            dcmwrite(file, phantom_dataset(1, rows=128, columns=128), enforce_file_format=True)
-        spool.keep(path, CASE_ID)
-        journal.admit(CASE_ID, received(), OURS, NOW)
+        image = keep(spool, CASE_ID, phantom_dataset(1, rows=128, columns=128))
+        journal.admit(CASE_ID, image, OURS, NOW)
         journal.claim("earlier", 1, LEASE, NOW)
         journal.release("earlier", NOW, crashed=True)
         yield journal
@@ -74,7 +70,7 @@ def journal(tmp_path: Path, spool: FullSpool) -> Iterator[FullJournal]:
 
 @pytest.fixture
 def answerer(journal: FullJournal, spool: FullSpool) -> Answerer:
-    medicine = Medicine(networks=None, algorithm=ALGORITHM, device="cpu")  # type: ignore[arg-type]
+    medicine = Medicine(networks=None, algorithm=ALGORITHM)  # type: ignore[arg-type]
     return Answerer(ONE_CRASH, journal, spool, medicine, clock=lambda: NOW)
 
 
@@ -169,15 +165,31 @@ def test_a_header_that_only_the_listener_could_read_is_answered(tmp_path: Path) 
     block = dataset.private_block(0x0019, "RAW", create=True)
     for number in range(90):
         block.add_new(number, "OB", bytes(60_000))
-    path, file = spool.incoming()
-    with file:
-        dcmwrite(file, dataset, enforce_file_format=True)
-    spool.keep(path, CASE_ID)
-    medicine = Medicine(networks=None, algorithm=ALGORITHM, device="cpu")  # type: ignore[arg-type]
+    image = keep(spool, CASE_ID, dataset)
+    medicine = Medicine(networks=None, algorithm=ALGORITHM)  # type: ignore[arg-type]
     with Journal.open(tmp_path / "journal.db") as journal:
-        journal.admit(CASE_ID, received(), OURS, NOW)
+        journal.admit(CASE_ID, image, OURS, NOW)
         (claim,) = journal.claim("worker", 1, LEASE, NOW)
         Answerer(Config(), journal, spool, medicine, clock=lambda: NOW).answer(claim)
         case = journal.case(CASE_ID)
         assert (case.outcome, case.reason) == (Outcome.NOT_ANALYZED, Reason.UNDECODABLE)
         assert ResultKind.REPORT in {each.kind for each in journal.results(CASE_ID)}
+
+
+@pytest.mark.parametrize("damage", [b"\0", None])
+def test_a_damaged_file_is_reported_for_nobody(
+    tmp_path: Path, damage: bytes | None, answerer: Answerer, journal: FullJournal, spool: FullSpool
+) -> None:
+    source = spool.source(CASE_ID)
+    if damage is None:
+        source.unlink()
+    else:
+        whole = bytearray(source.read_bytes())
+        whole[-7] ^= 1
+        source.write_bytes(whole)
+    spool.full = False
+    (claim,) = journal.claim("worker", 1, LEASE, NOW)
+    answerer.answer(claim)
+    assert journal.case(CASE_ID).state is State.PARKED
+    assert journal.pause(CASE_ID).park_reason is Reason.FILE_DAMAGED
+    assert journal.results(CASE_ID) == ()

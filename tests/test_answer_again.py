@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 
 from covidnet_node.case import Admission, Algorithm, Reason, ResultKind, State
 from covidnet_node.config import Config
@@ -17,7 +16,7 @@ from covidnet_node.journal.spool import Spool
 from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.service.answer import Answerer
 from covidnet_node.service.medicine import Medicine
-from tests.journal_kit import LEASE, NOW, received
+from tests.journal_kit import LEASE, NOW, keep
 
 CASE_ID = "20260101T000000-0123456789ab"
 OLD = Algorithm("test", "1", "0" * 64, 0.5, "none")
@@ -37,7 +36,7 @@ class Bench:
     def answer(self, algorithm: Algorithm = OLD, program: str = "1.0") -> Dataset:
         """Let a worker with these weights answer; a day passes."""
         (claim,) = self.journal.claim("worker", 1, LEASE, self.now)
-        medicine = Medicine(None, algorithm, "cpu", program)  # type: ignore[arg-type]
+        medicine = Medicine(None, algorithm, program)  # type: ignore[arg-type]
         now = self.now + timedelta(seconds=1)
         Answerer(Config(), self.journal, self.spool, medicine, clock=lambda: now).answer(claim)
         self.now += DAY
@@ -57,11 +56,8 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     spool = Spool(tmp_path / "spool")
     with Journal.open(tmp_path / "journal.db") as journal:
-        path, file = spool.incoming()
-        with file:
-            dcmwrite(file, phantom_dataset(1, rows=128, columns=128), enforce_file_format=True)
-        spool.keep(path, CASE_ID)
-        journal.admit(CASE_ID, received(), LATERAL, NOW)
+        image = keep(spool, CASE_ID, phantom_dataset(1, rows=128, columns=128))
+        journal.admit(CASE_ID, image, LATERAL, NOW)
         yield Bench(journal, spool)
 
 

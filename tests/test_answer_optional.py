@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from prometheus_client.registry import CollectorRegistry
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 from structlog.testing import capture_logs
 
 from covidnet_node.case import Analysis, Explanation, Outcome, Reason, ResultKind, State
@@ -23,7 +22,7 @@ from covidnet_node.service import results as page
 from covidnet_node.service.answer import Answerer
 from covidnet_node.service.metrics import JournalCollector
 from covidnet_node.service.results import Maker
-from tests.journal_kit import LEASE, NOW, OURS, received
+from tests.journal_kit import LEASE, NOW, OURS, keep
 from tests.orders import ALGORITHM, ANALYZED, NOT_ANALYZED
 
 CASE_ID = "20260101T000000-0123456789ab"
@@ -98,16 +97,12 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     spool = Spool(tmp_path / "spool")
     with Journal.open(tmp_path / "journal.db") as journal:
-        path, file = spool.incoming()
         film = phantom_dataset(1, rows=SIDE, columns=SIDE, modality="DX")
         film.FrameOfReferenceUID = "2.25.7"
         film.ImagePositionPatient = ["0", "0", "0"]
         film.ImageOrientationPatient = ["1", "0", "0", "0", "0", "-1"]
         film.PixelSpacing = ["3", "3"]
-        with file:
-            dcmwrite(file, film, enforce_file_format=True)
-        spool.keep(path, CASE_ID)
-        journal.admit(CASE_ID, received(), OURS, NOW)
+        journal.admit(CASE_ID, keep(spool, CASE_ID, film), OURS, NOW)
         yield Bench(journal, spool)
 
 

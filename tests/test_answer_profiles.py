@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.filewriter import dcmwrite
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
@@ -23,7 +22,7 @@ from covidnet_node.service.answer import Answerer
 from covidnet_node.service.delivering import Deliverer
 from covidnet_node.service.medicine import Medicine
 from tests.fake_pacs import FakePacs
-from tests.journal_kit import LEASE, NOW, OURS, received
+from tests.journal_kit import LEASE, NOW, OURS, keep
 
 CASE_ID = "20260101T000000-0123456789ab"
 ALGORITHM = Algorithm("test", "1", "0" * 64, 0.5, "none")
@@ -47,20 +46,16 @@ def spool(tmp_path: Path) -> Spool:
 def journal(tmp_path, spool):
     """With one admitted case that has taken down its last worker: answered "not analyzed"."""
     with Journal.open(tmp_path / "journal.db") as journal:
-        path, file = spool.incoming()
         image = phantom_dataset(1, rows=64, columns=64)
         image.SpecificCharacterSet, image.PatientName = "ISO_IR 100", "Müller^Jörg"
-        with file:
-            dcmwrite(file, image, enforce_file_format=True)
-        spool.keep(path, CASE_ID)
-        journal.admit(CASE_ID, received(), OURS, NOW)
+        journal.admit(CASE_ID, keep(spool, CASE_ID, image), OURS, NOW)
         journal.claim("earlier", 1, LEASE, NOW)
         journal.release("earlier", NOW, crashed=True)
         yield journal
 
 
 def answer(journal, spool, settings):
-    medicine = Medicine(networks=None, algorithm=ALGORITHM, device="cpu")
+    medicine = Medicine(networks=None, algorithm=ALGORITHM)
     answerer = Answerer(settings, journal, spool, medicine, clock=lambda: NOW)
     answerer.answer(journal.claim("me", 1, LEASE, NOW)[0])
 

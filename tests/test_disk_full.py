@@ -4,7 +4,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
 from covidnet_node.phantom.film import phantom_dataset
 from covidnet_node.service.answer import Answerer
-from tests.journal_kit import LEASE, NOW, OURS, open_desk, received
+from tests.journal_kit import LEASE, NOW, OURS, keep, open_desk, received
 from tests.raw_client import CR, EXPLICIT, LAST
 from tests.receive_kit import Site, encoded, image
 from torture.node import mount_small, take_all
@@ -118,10 +117,9 @@ def test_a_report_waits_for_room_and_the_image_is_not_blamed(disk: SmallDisk) ->
     config = Config.model_validate({"node": {"data": str(disk.folder)}})
     spool = Spool(disk.folder / "spool")
     with desk.journal as journal:
-        case = desk.admit()
-        data = BytesIO()
-        phantom_dataset(1, rows=224, columns=224).save_as(data, enforce_file_format=True)
-        spool.source(case.id).write_bytes(data.getvalue())
+        case_id = new_case_id(NOW)
+        image = keep(spool, case_id, phantom_dataset(1, rows=224, columns=224))
+        case = journal.admit(case_id, image, OURS, NOW)
         answerer = Answerer(config, journal, spool, StandIn(), clock=lambda: NOW)
         (claim,) = journal.claim("worker", 1, LEASE, NOW)
         give_the_journal_room(journal, claim)

@@ -8,7 +8,9 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -243,7 +245,7 @@ def test_idle_associations_make_room_for_an_address_that_has_fewer(make_site, mo
     wires = idle(site, "127.0.0.3", *["127.0.0.2"] * 3)
     # All of them are young: nobody is cut off.
     assert not works(site)
-    monkeypatch.setattr(crowd, "IDLE_S", 0.0)
+    monkeypatch.setattr(crowd, "IDLE_S", 1e-9)
     assert works(site)
     ends = [bool(select.select([wire], [], [], 0)[0]) and not drained(wire) for wire in wires]
     # One of the address that has most, and the one that has been silent longest.
@@ -261,3 +263,39 @@ def drained(wire: socket.socket) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def test_who_says_little_by_little_is_not_idle(make_site, monkeypatch):
+    monkeypatch.setattr(crowd, "IDLE_S", 0.5)
+    site = make_site(max_associations=1, max_connections_per_peer=1, network_timeout_s=600)
+    (slow,) = idle(site, "127.0.0.2")
+    slow.sendall(bytes([4, 0]) + struct.pack(">L", 16_000))
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        slow.sendall(b"\0")
+        assert not select.select([slow], [], [], 0.05)[0] or drained(slow)
+    assert not works(site)
+    assert drained(slow)
+    slow.close()
+
+
+def test_who_waits_for_an_answer_of_ours_is_not_idle(make_site, monkeypatch):
+    site = make_site(max_associations=1, max_connections_per_peer=1, network_timeout_s=600)
+    monkeypatch.setattr(crowd, "IDLE_S", 1e-9)
+    journal_is_free, asked = threading.Event(), threading.Event()
+    versions = site.journal.versions
+
+    def slow_versions(key):
+        asked.set()
+        assert journal_is_free.wait(PATIENCE)
+        return versions(key)
+
+    monkeypatch.setattr(site.journal, "versions", slow_versions)
+    with ThreadPoolExecutor(1) as pool:
+        stored = pool.submit(works, site)
+        assert asked.wait(PATIENCE)
+        with socket.create_connection(site.address, PATIENCE, ("127.0.0.2", 0)) as newcomer:
+            newcomer.sendall(request_pdu([(CR, (EXPLICIT,))]))
+            assert newcomer.recv(1) == bytes([ASSOCIATE_RJ])
+        journal_is_free.set()
+        assert stored.result(PATIENCE)

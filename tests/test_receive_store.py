@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -244,3 +245,19 @@ def test_dcmtk_echoes_and_stores(site, tmp_path):
     subprocess.run([dcmtk("echoscu"), *target], check=True, timeout=30)
     subprocess.run([dcmtk("storescu"), *target, str(path)], check=True, timeout=30)
     assert [case.state for case in site.journal.cases()] == [State.ADMITTED]
+
+
+def test_an_image_that_is_sent_again_mends_its_damaged_file(site):
+    dataset = image()
+    assert send(site, dataset) == 0
+    (case,) = site.journal.cases()
+    source = site.spool.source(case.id)
+    whole = source.read_bytes()
+    # Sent again while the file is sound: it stays a duplicate.
+    assert send(site, dataset) == 0
+    source.write_bytes(whole[:-1])
+    (claim,) = site.journal.claim("worker", 1, timedelta(minutes=1), datetime.now(UTC))
+    site.journal.park(claim, Reason.FILE_DAMAGED, "a test", datetime.now(UTC))
+    assert send(site, dataset) == 0
+    assert source.read_bytes() == whole
+    assert [(each.id, each.state) for each in site.journal.cases()] == [(case.id, State.ADMITTED)]

@@ -220,6 +220,13 @@ def test_doors(node: NodeProcess) -> None:
     assert '"states"' in node.command("status", "--json").stdout
 
 
+def test_a_second_node_on_the_same_folder_does_not_start(node: NodeProcess) -> None:
+    second = node.command("serve")
+    assert second.returncode == 69
+    assert "another node works on" in second.stdout + second.stderr
+    assert node.answers("/readyz")
+
+
 def test_c_echo_before_the_networks_have_loaded_and_order_at_stop(tmp_path: Path) -> None:
     with FakePacs() as pacs, NodeProcess(tmp_path, [destination(pacs)]) as node:
         node.start(ready=False)

@@ -38,7 +38,7 @@ def _head(runs: list[Run]) -> str:
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     seeds = ", ".join(str(run["seed"]) for run in runs)
     machines = sorted({run["machine"].split(", load")[0] for run in runs})
-    loads = [float(run["machine"].rsplit(" ", 1)[1]) for run in runs]
+    loads = [load_of(run) for run in runs]
     return (
         f"{len(runs)} runs, {when}, {hours:.1f} hours of torment; seeds {seeds}; on "
         f"{' and '.join(machines)}, shared with other work (load at the end of a run "
@@ -109,7 +109,8 @@ def _faults(runs: list[Run]) -> str:
 
 def _runs(runs: list[Run]) -> str:
     head = (
-        "| Seed | Worker | Minutes | Faults | Images | C-ECHO median, 99 %, longest | a byte to "
+        "| Seed | Worker | Minutes, load | Faults | Images | C-ECHO median, 99 %, longest; later "
+        "than 1 s | a byte to "
         "another process, longest | Longest life | its memory | its threads, files |"
     )
     lines = [head, "|---" * 10 + "|"]
@@ -122,11 +123,17 @@ def _runs(runs: list[Run]) -> str:
             rest = f"{threads}, {memory['files_first']:.0f} → {memory['files_last']:.0f}"
         spans = [f"{echo[key]:.2f}" for key in ("median_s", "p99_s", "longest_s")]
         lines.append(
-            f"| {run['seed']} | {run['worker']} | {run['minutes']:.0f} | "
-            f"{sum(run['faults'].values()):,} | {run['acknowledged']:,} | {', '.join(spans)} s | "
+            f"| {run['seed']} | {run['worker']} | {run['minutes']:.0f}, {load_of(run):.0f} | "
+            f"{sum(run['faults'].values()):,} | {run['acknowledged']:,} | "
+            f"{', '.join(spans)} s; {echo['over_1_s']} of {echo['asked']:,} | "
             f"{echo['machine_longest_s']:.2f} s | {memory['minutes']:.0f} min | {held} | {rest} |"
         )
     return "\n".join(lines)
+
+
+def load_of(run: Run) -> float:
+    """Of the machine, at the run's end."""
+    return float(run["machine"].rsplit(" ", 1)[1])
 
 
 def _of(runs: Iterable[Run], worker: str) -> list[Run]:

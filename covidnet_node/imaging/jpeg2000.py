@@ -13,9 +13,21 @@ from covidnet_node.imaging.frame_header import FrameHeader
 
 _START = b"\xff\x4f\xff\x51"
 _JP2 = b"\x00\x00\x00\x0cjP  "
-_COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
+_SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
+_HARMLESS = frozenset(
+    {
+        *(0xFF50, 0xFF55, 0xFF57, 0xFF58),  # CAP, TLM, PLM, PLT
+        *(0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F),  # QCD, QCC, RGN, POC
+        *(0xFF60, 0xFF61, 0xFF63, 0xFF64),  # PPM, PPT, CRG, COM
+        _SOT,
+    }
+)
+"""Markers of Part 1 (table A.2) that ask for no more than they hold. No others: a decoder looks
+into what it does not know for what it knows, and Part 2 can ask for matrices a tile."""
 _MOST_PARTS = 400_000
 """Precincts and code blocks of a frame: 50 million samples in blocks of 16 x 16 have half of it."""
+_MOST_STEPS = 20_000_000
+"""Layers times the most precincts of a resolution: a decoder notes for each what it has read."""
 _MOST_TILES = 16_384
 _MOST_SEGMENTS = 100_000
 _DEFAULT_PRECINCT = 15
@@ -36,6 +48,15 @@ class _Canvas:
     tile_height: int
 
 
+@dataclass(slots=True)
+class _Asked:
+    """The most that any coding style has asked for so far."""
+
+    layers: int = 1
+    precincts: int = 0
+    """Resolutions times the most precincts that one of them has, of one component of a tile."""
+
+
 def jpeg2000_header(stream: bytes) -> FrameHeader | None:
     """Geometry of the frame; None if it is none, or has absurdly many parts.
 
@@ -48,10 +69,13 @@ def jpeg2000_header(stream: bytes) -> FrameHeader | None:
     if canvas is None:
         return None
     segments = _segments(stream, start + 2)
-    for marker, content in islice(segments, _MOST_SEGMENTS):
-        if not _sound(marker, content, canvas):
+    asked = _Asked()
+    for number, (marker, content) in enumerate(islice(segments, _MOST_SEGMENTS)):
+        first = number == 0 and marker == _SIZ
+        if not (first or marker in _HARMLESS or _sound_style(marker, content, canvas, asked)):
             return None
-    return canvas.frame if next(segments, None) is None else None
+    steps = (asked.layers + 1) * asked.precincts * canvas.frame.components
+    return canvas.frame if steps <= _MOST_STEPS and next(segments, None) is None else None
 
 
 def _codestream(stream: bytes) -> int | None:
@@ -95,18 +119,19 @@ def _segments(stream: bytes, position: int) -> Iterator[tuple[int, bytes]]:
         position += 2 + max(length, 2)
 
 
-def _sound(marker: int, content: bytes, canvas: _Canvas) -> bool:
-    """Whether the coding style asks for a sensible number of parts (A.6.1, A.6.2)."""
+def _sound_style(marker: int, content: bytes, canvas: _Canvas, asked: _Asked) -> bool:
+    """Whether it is a coding style, and asks for a sensible number of parts (A.6.1, A.6.2).
+
+    That of one component is judged alone.
+    """
     if marker == _COD:
-        return _sound_style(content[0], content[5:], canvas, canvas.frame.components)
-    if marker == _COC:
+        asked.layers = max(asked.layers, int.from_bytes(content[2:4]))
+        flags, style, components = content[0], content[5:], canvas.frame.components
+    elif marker == _COC:
         wide = canvas.frame.components >= _WIDE_NUMBERS
-        return _sound_style(content[1 + wide], content[2 + wide :], canvas, 1)
-    return True
-
-
-def _sound_style(flags: int, style: bytes, canvas: _Canvas, components: int) -> bool:
-    """SPcod or SPcoc: levels, code block, transformation, precincts if there are any stated."""
+        flags, style, components = content[1 + wide], content[2 + wide :], 1
+    else:
+        return False
     levels, block = style[0], (style[1] + 2, style[2] + 2)
     if levels > 32:
         return False
@@ -118,13 +143,15 @@ def _sound_style(flags: int, style: bytes, canvas: _Canvas, components: int) -> 
             return False  # only of the lowest resolution (A.6.1)
         shrink = levels - level
         sides = [-(-side >> shrink) for side in (canvas.tile_width, canvas.tile_height)]
-        parts += _parts(sides, precinct, block, half=level > 0)
+        precincts, blocks = _parts(sides, precinct, block, half=level > 0)
+        parts += precincts + blocks
+        asked.precincts = max(asked.precincts, precincts * (levels + 1))
     return parts * canvas.tiles * components <= _MOST_PARTS
 
 
 def _parts(
     sides: Sequence[int], precinct: Sequence[int], block: Sequence[int], *, half: bool
-) -> int:
+) -> tuple[int, int]:
     """Precincts and code blocks of one resolution of a tile (B.6, B.7), about.
 
     All but the lowest resolution are held by three bands of half its sides.
@@ -134,7 +161,7 @@ def _parts(
         precincts *= -(-side >> exponent)
         within = min(own, exponent - half)
         blocks *= -(-side >> (within + half))
-    return precincts + blocks * (3 if half else 1)
+    return precincts, blocks * (3 if half else 1)
 
 
 def _canvas(stream: bytes, start: int) -> _Canvas | None:

@@ -8,6 +8,7 @@ No name on disk ever comes from outside: folders are named by our case ids, file
 """
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -17,10 +18,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from covidnet_node.case import Reason, ResultKind
+from covidnet_node.case import Reason, Received, ResultKind
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.case_id import is_case_id
 
+_META_LENGTH = 140
+"""Where a received file says how long the rest of its file meta is (PS3.10 7.1)."""
 _TEMPORARY = ".part"
 
 
@@ -69,6 +72,22 @@ class Spool:
     def source(self, case_id: str) -> Path:
         """Where the received file of a case lies; raises ValueError for what is no case id."""
         return self._folder(case_id) / "source.dcm"
+
+    def is_as_received(self, case_id: str, received: Received) -> bool:
+        """Whether the source still holds, byte for byte, what was acknowledged.
+
+        Raises RetryLater where the system will not read it.
+        """
+        try:
+            with self.source(case_id).open("rb") as file:
+                file.seek(_META_LENGTH)
+                length = file.read(4)
+                file.seek(int.from_bytes(length, "little"), os.SEEK_CUR)
+                return hashlib.file_digest(file, "sha256").hexdigest() == received.sha256
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise RetryLater(Reason.CANNOT_READ, error.strerror or "") from error
 
     def write_result(self, case_id: str, kind: ResultKind, data: bytes, form: str = "") -> Path:
         """Write a result durably, in place of an earlier one of its name; raises RetryLater.

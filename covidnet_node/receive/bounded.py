@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -41,10 +42,12 @@ class Limits:
     """For each PDU afterwards, and for the pause between two."""
 
 
-def read_exactly(client: socket.socket, count: int, deadline: float) -> bytearray:
+def read_exactly(
+    client: socket.socket, count: int, deadline: float, moved: Callable[[], None] = lambda: None
+) -> bytearray:
     """Read so many bytes in large pieces; empty if the client is gone or the deadline passes.
 
-    `deadline` is of the monotonic clock.
+    `deadline` is of the monotonic clock; `moved` is called for each piece.
     """
     whole = bytearray(count)
     view = memoryview(whole)
@@ -59,6 +62,7 @@ def read_exactly(client: socket.socket, count: int, deadline: float) -> bytearra
         if read == 0:
             return bytearray()
         done += read
+        moved()
     return whole
 
 
@@ -91,6 +95,8 @@ class BoundedSocket(AssociationSocket):
         """Bytes of the body that belongs to the header read last."""
         self._deadline = 0.0
         self._moved_at = time.monotonic()
+        self.answering: Callable[[], bool] = lambda: False
+        """Whether a request of the client's is in hand."""
         self._doorbell = Doorbell()
         assoc.dul.to_provider_queue = RingingQueue(self._doorbell.ring)
 
@@ -161,28 +167,30 @@ class BoundedSocket(AssociationSocket):
 
     @property
     def idle_s(self) -> float:
-        """Seconds since anything was read or written."""
-        return time.monotonic() - self._moved_at
+        """Seconds since anything was read or written; 0 while the client waits for an answer."""
+        return 0.0 if self.answering() else time.monotonic() - self._moved_at
 
     def send(self, bytestream: bytes) -> None:
         """Write, and note that something moved."""
         super().send(bytestream)
+        self._moved()
+
+    def _moved(self) -> None:
         self._moved_at = time.monotonic()
 
     def _read(self, count: int) -> bytearray:
-        self._moved_at = time.monotonic()
+        self._moved()
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         client = self.socket
         if client is None or len(taken) == count:
             return taken
-        rest = read_exactly(client, count - len(taken), self._deadline)
+        rest = read_exactly(client, count - len(taken), self._deadline, self._moved)
         if not rest:
             self.shut()
             return rest
         with suppress(OSError):
             # Bounds how long an answer may wait for the client to take it.
             client.settimeout(self._limits.network_timeout_s)
-        self._moved_at = time.monotonic()
         return taken + rest
 
     def free(self) -> None:

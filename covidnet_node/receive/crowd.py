@@ -43,7 +43,7 @@ class Line(Protocol):
 
     @property
     def idle_s(self) -> float:
-        """Seconds since anything was read or written."""
+        """Seconds since anything was read or written; 0 while it waits for us."""
 
     def shut(self) -> None:
         """Cut it; a read in another thread returns at once."""
@@ -146,21 +146,30 @@ class Crowd:
 
     def _seats(self) -> Counter[str]:
         """Places taken, by address."""
-        return Counter(
-            there
-            for other, there in self._seated.items()
-            if not (other.is_released or other.is_aborted or other.is_rejected)
-        )
+        return Counter(self._living().values())
+
+    def _living(self) -> dict[Association, str]:
+        """Who has a place and has not come to an end."""
+        return {
+            each: there
+            for each, there in self._seated.items()
+            if not (each.is_released or each.is_aborted or each.is_rejected)
+        }
 
     def _longest_idle(self, host: str) -> Association | None:
-        """Who makes room for a newcomer from there: of an address with more places than that."""
+        """Who makes room for a newcomer from there: of the address that has most places.
+
+        Of one that has more than the newcomer's, that is, and where there is an idle one.
+        """
         seats = self._seats()
-        (greedy, most), *_ = seats.most_common(1) or [("", 0)]
-        if most <= seats[host] or seats[host] >= self._most_per_peer:
+        if seats[host] >= self._most_per_peer:
             return None
-        theirs = [each for each, there in self._seated.items() if there == greedy]
-        longest = max(theirs, key=lambda each: self._present[each].idle_s)
-        return longest if self._present[longest].idle_s >= IDLE_S else None
+        idle = {
+            each: (seats[there], self._present[each].idle_s)
+            for each, there in self._living().items()
+            if seats[there] > seats[host] and self._present[each].idle_s >= IDLE_S
+        }
+        return max(idle, key=lambda each: idle[each], default=None)
 
     def exit(self, assoc: Association) -> None:
         """Note an association that has ended."""

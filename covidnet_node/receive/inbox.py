@@ -21,7 +21,7 @@ from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import DimsePrimitiveType
 from pynetdicom.dsutils import create_file_meta
@@ -162,6 +162,7 @@ class Inbox(DIMSEServiceProvider):
         self._plain = 0
         self._incoming: list[Incoming] = []
         self._broken = False
+        self._in_hand = False
         self._sending = threading.Lock()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
@@ -178,11 +179,22 @@ class Inbox(DIMSEServiceProvider):
             if complaint:
                 self._break(complaint)
 
+    def get_msg(self, block: bool = False) -> _QueueItem:  # noqa: FBT001, FBT002 - pynetdicom's
+        """The next request, which is then in hand until it is answered."""
+        item = super().get_msg(block)
+        self._in_hand = self._in_hand or item[1] is not None
+        return item
+
+    def answering(self) -> bool:
+        """Whether the client waits for us."""
+        return self._in_hand or not self.msg_queue.empty()
+
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         """Answer, unless nobody is there any more: pynetdicom's state machine would fail."""
         with self._sending:
             if not self._broken and self.dul.state_machine.current_state in TRANSFER_STATES:
                 super().send_msg(primitive, context_id)
+        self._in_hand = False
 
     def close(self) -> None:
         """Delete what was never handed over; the association has ended."""

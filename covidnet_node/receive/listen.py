@@ -111,6 +111,7 @@ class Connection(RequestHandler):
         assoc.dul.state_machine = Machine(assoc.dul)
         inbox = house.make_inbox(assoc)
         assoc.dimse = inbox
+        sock.answering = inbox.answering
         _let_sleep(assoc)
         assoc.run = partial(_run, assoc, assoc.run)  # type: ignore[method-assign]  # see there
         house.crowd.enter(assoc, sock)

@@ -6,6 +6,7 @@ decodes pixels, never waits for the analysis, and never logs what a data set hol
 
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from pynetdicom.events import Event
 from covidnet_node.admit import RESULT_CLASSES, SECONDARY_CAPTURE, admit, is_own_heatmap
 from covidnet_node.audit.events import Peer, Record, Subject, Transfer, unrecorded
 from covidnet_node.audit.subject import subject_of
-from covidnet_node.case import Admission, Reason, Received
+from covidnet_node.case import Admission, Case, Reason, Received
 from covidnet_node.certificates import Renewing
 from covidnet_node.config import Config
 from covidnet_node.errors import BadConfig, Refuse, RetryLater
@@ -31,6 +32,7 @@ from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
+from covidnet_node.journal.transitions import IllegalTransition
 from covidnet_node.mailbox import serve_in_turn
 from covidnet_node.receive.bounded import Limits
 from covidnet_node.receive.commitment import Reports
@@ -318,8 +320,7 @@ class Receiver:
         log_ = log.bind(calling_ae=received.calling_ae)
         for known in self._journal.versions(received.key):
             if known.received.sha256 == received.sha256:
-                log_.info("duplicate", case_id=known.id)
-                return False
+                return self._mend(path, known)
         case_id = new_case_id(received.received_at)
         self._spool.keep(path, case_id)
         case = self._journal.admit(case_id, received, admission, self._clock())
@@ -329,6 +330,18 @@ class Receiver:
             log_.info("duplicate", case_id=case.id)
             return False
         log_.info("admitted", case_id=case_id, reason=admission.reason)
+        self._admitted()
+        return True
+
+    def _mend(self, path: Path, known: Case) -> bool:
+        """Put a known image in the place of its damaged file; tells whether there was need."""
+        if self._journal.pause(known.id).park_reason is not Reason.FILE_DAMAGED:
+            log.info("duplicate", case_id=known.id)
+            return False
+        self._spool.keep(path, known.id)
+        with suppress(IllegalTransition):  # another association was first
+            self._journal.requeue(known.id, self._clock())
+        log.info("mended", case_id=known.id)
         self._admitted()
         return True
 

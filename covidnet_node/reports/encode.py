@@ -1,4 +1,4 @@
-"""Writes a result as a file. Nothing else does."""
+"""A result as the bytes of a file. Nothing else encodes results."""
 
 from pydicom.charset import default_encoding
 from pydicom.dataelem import DataElement, RawDataElement

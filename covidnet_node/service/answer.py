@@ -89,6 +89,11 @@ class Answerer:
         except RetryLater as verdict:
             self._later(claim, verdict)
         except Park as verdict:
+            if verdict.reason is Reason.FILE_DAMAGED:
+                # Not even whose it is can be believed: a report might go to another patient.
+                log.error("file_damaged", alert=True)  # noqa: TRY400 - it is clear where
+                self.journal.park(claim, verdict.reason, verdict.detail, self.clock())
+                return
             self._fail(claim, verdict.reason, verdict.detail)
         except Exception as error:
             log.exception("analysis_failed")
@@ -105,6 +110,8 @@ class Answerer:
     def _answer(self, claim: Claim) -> None:
         case = claim.case
         limits = self.config.analyze
+        if not self.spool.is_as_received(case.id, case.received):
+            raise Park(Reason.FILE_DAMAGED, "the file in the spool is not what was received")
         if case.crashes >= limits.max_crashes:
             raise Park(Reason.TECHNICAL_FAILURE, f"took down {case.crashes} workers")
         if case.attempts > limits.max_attempts:

@@ -31,7 +31,6 @@ class Medicine:
 
     networks: Networks
     algorithm: Algorithm
-    device: str
     program: str = ""
     """Version of this program."""
     spare: Callable[[], Networks] | None = None
@@ -84,7 +83,7 @@ def open_medicine(wanted: Analyze, device: str) -> Medicine:
     program = importlib.metadata.version("covidnet-node")
     on_cpu = networks.device.type == "cpu"
     spare = None if on_cpu else cache(partial(_load_spare, manifest, folder))
-    return Medicine(networks, manifest.algorithm, device, program, spare)
+    return Medicine(networks, manifest.algorithm, program, spare)
 
 
 def _load_spare(manifest: Manifest, folder: Path) -> Networks:

@@ -29,7 +29,8 @@ class Quiet:
     @property
     def seconds(self) -> float:
         """For how long it is still left in peace."""
-        return 0.0 if self._until is None else max(0.0, self._until - monotonic())
+        until = self._until  # once: `is_back` comes from another thread
+        return 0.0 if until is None else max(0.0, until - monotonic())
 
     def failed(self) -> None:
         """Leave it in peace for a while, longer each time."""

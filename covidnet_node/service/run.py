@@ -6,6 +6,7 @@ release what is in hand, close.
 """
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -124,7 +125,8 @@ def running(config: Config, worker: str = WORKER) -> Iterator[Running]:
         licence=weights.licence,
     )
     with ExitStack() as parts:
-        spool = Spool(prepare_data(config.node.data) / "spool")
+        parts.enter_context(alone(prepare_data(config.node.data)))
+        spool = Spool(config.node.data / "spool")
         trail = parts.enter_context(audit_trail(config))
         check_journal(config.node.data / "journal.db")
         journal = parts.enter_context(Journal.open(config.node.data / "journal.db"))
@@ -192,6 +194,22 @@ def prepare_data(folder: Path) -> Path:
         remedy = f"{folder} cannot be written ({error.strerror}); create it or choose another"
         raise BadConfig("node.toml", "node.data", remedy) from error
     return folder
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the data folder: a second node would take images from the first one's workers.
+
+    Raises RetryLater if another has it. The system lets go of it with the process, however
+    that ends.
+    """
+    with (folder / "node.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            words = f"another node works on {folder}; stop it, or give this one a folder of its own"
+            raise RetryLater(Reason.CANNOT_STORE, words) from error
+        yield
 
 
 def check_journal(file: Path) -> None:

@@ -173,6 +173,9 @@ def bombs(seed: int) -> Cases:
         ("small_code_blocks", jpeg2000(side, blocks=(0, 0))),
         ("many_tiles", jpeg2000(side, tile_side=7)),
         ("many_layers", jpeg2000(side, layers=65535)),
+        ("many_layers_of_many_precincts", jpeg2000(side, layers=32000, precincts=[0x55] * 6)),
+        ("hidden_style", jpeg2000(side, hidden=[0x11] * 6)),
+        ("matrices", jpeg2000(100, tile_side=1, matrix=65_000)),
         ("decoy_in_a_box", jp2(jpeg2000(60_000), decoy=jpeg2000(side))),
     ):
         yield wrapped(rng, f"bomb_{name}", J2K, encapsulated(even(stream)), *eight)
@@ -210,6 +213,8 @@ def jpeg2000(
     blocks: tuple[int, int] = (4, 4),
     layers: int = 1,
     tile_side: int | None = None,
+    hidden: list[int] | None = None,
+    matrix: int = 0,
 ) -> bytes:
     """A codestream that is nearly all header (ISO/IEC 15444-1 Annex A)."""
 
@@ -223,6 +228,12 @@ def jpeg2000(
     size = struct.pack(">H8LH", 0, side, side, 0, 0, side_of_tile, side_of_tile, 0, 0, 1)
     main = segment(0xFF51, size + bytes([7, 1, 1]))
     main += segment(0xFF52, struct.pack(">BBHB", bool(precincts), 0, layers, 0) + style(precincts))
+    if hidden:  # in a segment that a reader may pass over
+        main += segment(
+            0xFF70, segment(0xFF52, struct.pack(">BBHB", 1, 0, layers, 0) + style(hidden))
+        )
+    if matrix:
+        main += segment(0xFF74, struct.pack(">HHH", 0, 0x0101, 0) + bytes(matrix))
     if component:
         main += segment(0xFF53, bytes([0, 1]) + style(component))
     main += segment(0xFF5C, bytes([0x40, *([64] * (3 * levels + 1))]))
