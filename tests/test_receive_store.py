@@ -261,3 +261,16 @@ def test_an_image_that_is_sent_again_mends_its_damaged_file(site):
     assert send(site, dataset) == 0
     assert source.read_bytes() == whole
     assert [(each.id, each.state) for each in site.journal.cases()] == [(case.id, State.ADMITTED)]
+
+
+def test_an_image_whose_files_went_by_age_stays_away(site):
+    dataset, now = image(), datetime.now(UTC)
+    assert send(site, dataset) == 0
+    (case,) = site.journal.cases()
+    (claim,) = site.journal.claim("worker", 1, timedelta(minutes=1), now)
+    site.journal.park(claim, Reason.FILE_DAMAGED, "a test", now)
+    site.spool.drop(case.id)
+    site.journal.forgotten(case.id, now)
+    assert send(site, dataset) == 0
+    assert site.files() == []
+    assert [each.state for each in site.journal.cases()] == [State.PARKED]

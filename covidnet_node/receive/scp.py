@@ -6,7 +6,6 @@ decodes pixels, never waits for the analysis, and never logs what a data set hol
 
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -335,15 +334,23 @@ class Receiver:
 
     def _mend(self, path: Path, known: Case) -> bool:
         """Put a known image in the place of its damaged file; tells whether there was need."""
-        if self._journal.pause(known.id).park_reason is not Reason.FILE_DAMAGED:
+        if not self._is_damaged(known):
             log.info("duplicate", case_id=known.id)
             return False
         self._spool.keep(path, known.id)
-        with suppress(IllegalTransition):  # another association was first
+        try:
             self._journal.requeue(known.id, self._clock())
+        except IllegalTransition:
+            # Another association was first; or its files have gone by age, and stay away.
+            if self._is_damaged(known):
+                self._spool.drop(known.id)
+            return False
         log.info("mended", case_id=known.id)
         self._admitted()
         return True
+
+    def _is_damaged(self, known: Case) -> bool:
+        return self._journal.pause(known.id).park_reason is Reason.FILE_DAMAGED
 
 
 def arrival(request: C_STORE, sender: Sender, status: int) -> Transfer:
