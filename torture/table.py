@@ -91,8 +91,11 @@ def _totals(runs: list[Run]) -> str:
 
 def _real(runs: list[Run]) -> str:
     """The column's name: who answered what was left at the end is not always the real worker."""
-    drained = any(run.get("drained_by", "real") != "real" for run in _of(runs, "real"))
-    return "real worker, its backlog answered by the stand-in" if drained else "real worker"
+    drained = [run["seed"] for run in _of(runs, "real") if run.get("drained_by", "real") != "real"]
+    if not drained:
+        return "real worker"
+    seeds = ", ".join(map(str, drained))
+    return f"real worker (the backlog of {seeds} answered by the stand-in)"
 
 
 def _failed(runs: list[Run]) -> int:
