@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from covidnet_node.case import Algorithm, Claim, Outcome, Reason, ResultKind, State
+from covidnet_node.case import Algorithm, Claim, Outcome, Reason, Received, ResultKind, State
 from covidnet_node.config import Analyze, Config
 from covidnet_node.errors import RetryLater
 from covidnet_node.journal.journal import Journal
@@ -192,4 +192,17 @@ def test_a_damaged_file_is_reported_for_nobody(
     answerer.answer(claim)
     assert journal.case(CASE_ID).state is State.PARKED
     assert journal.pause(CASE_ID).park_reason is Reason.FILE_DAMAGED
+    assert journal.results(CASE_ID) == ()
+
+
+def test_a_file_that_the_system_will_never_read_is_parked_at_last(
+    answerer: Answerer, journal: FullJournal, spool: FullSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_case_id: str, _received: Received) -> bool:
+        raise RetryLater(Reason.CANNOT_READ, "Input/output error")
+
+    monkeypatch.setattr(spool, "is_as_received", cannot)
+    (claim,) = journal.claim("worker", 1, LEASE, NOW)
+    answerer.answer(claim)
+    assert journal.case(CASE_ID).state is State.PARKED
     assert journal.results(CASE_ID) == ()

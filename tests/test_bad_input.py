@@ -61,6 +61,7 @@ REFUSED = {
     *(f"bomb_small_precincts{where}_.90" for where in ("", "_of_one_level", "_in_a_component",
                                                        "_in_a_tile")),
     *("bomb_many_layers_of_many_precincts_.90", "bomb_hidden_style_.90", "bomb_matrices_.90"),
+    *("bomb_style_behind_an_end_.90", "bomb_style_behind_data_.90"),
     *("bomb_small_code_blocks_.90", "bomb_many_tiles_.90", "bomb_decoy_in_a_box_.90"),
     *("bomb_scans_.50",),
 }  # fmt: skip

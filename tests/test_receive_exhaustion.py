@@ -299,3 +299,24 @@ def test_who_waits_for_an_answer_of_ours_is_not_idle(make_site, monkeypatch):
             assert newcomer.recv(1) == bytes([ASSOCIATE_RJ])
         journal_is_free.set()
         assert stored.result(PATIENCE)
+
+
+def test_what_needs_no_answer_does_not_keep_a_place(make_site, monkeypatch):
+    monkeypatch.setattr(crowd, "IDLE_S", 1e-9)
+    site = make_site(max_associations=1, max_connections_per_peer=1, network_timeout_s=600)
+    (sly,) = idle(site, "127.0.0.2")
+    assert drained(sly)
+    # A C-ECHO-RSP, to a question that nobody asked.
+    elements = [
+        (0x0002, VERIFICATION.encode() + b"\0"),
+        (0x0100, struct.pack("<H", 0x8030)),
+        (0x0120, struct.pack("<H", 1)),
+        (0x0800, struct.pack("<H", 0x0101)),
+        (0x0900, struct.pack("<H", 0)),
+    ]
+    body = b"".join(struct.pack("<HHL", 0, tag, len(value)) + value for tag, value in elements)
+    command = struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+    item = struct.pack(">LBB", len(command) + 2, 1, 3) + command
+    sly.sendall(struct.pack(">BBL", 4, 0, len(item)) + item)
+    wait_until(lambda: works(site), PATIENCE, "a place")
+    sly.close()

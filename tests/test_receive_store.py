@@ -263,7 +263,7 @@ def test_an_image_that_is_sent_again_mends_its_damaged_file(site):
     assert [(each.id, each.state) for each in site.journal.cases()] == [(case.id, State.ADMITTED)]
 
 
-def test_an_image_whose_files_went_by_age_stays_away(site):
+def test_an_image_whose_damaged_file_went_by_age_is_taken_up_again(site):
     dataset, now = image(), datetime.now(UTC)
     assert send(site, dataset) == 0
     (case,) = site.journal.cases()
@@ -272,5 +272,5 @@ def test_an_image_whose_files_went_by_age_stays_away(site):
     site.spool.drop(case.id)
     site.journal.forgotten(case.id, now)
     assert send(site, dataset) == 0
-    assert site.files() == []
-    assert [each.state for each in site.journal.cases()] == [State.PARKED]
+    assert len(site.files()) == 1
+    assert [(each.id, each.state) for each in site.journal.cases()] == [(case.id, State.ADMITTED)]

@@ -14,9 +14,12 @@ from covidnet_node.imaging.frame_header import FrameHeader
 _START = b"\xff\x4f\xff\x51"
 _JP2 = b"\x00\x00\x00\x0cjP  "
 _SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
+_MAIN, _TILE_PART, _BETWEEN = "main header", "header of a tile-part", "behind a tile-part's data"
+_PLACES = frozenset({(_MAIN, _SOT), (_TILE_PART, _SOD), (_BETWEEN, _SOT), (_BETWEEN, _EOC)})
+"""Where these markers may stand (A.3)."""
 _HARMLESS = frozenset(
     {
-        *(0xFF50, 0xFF55, 0xFF57, 0xFF58),  # CAP, TLM, PLM, PLT
+        *(0xFF55, 0xFF57, 0xFF58),  # TLM, PLM, PLT
         *(0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F),  # QCD, QCC, RGN, POC
         *(0xFF60, 0xFF61, 0xFF63, 0xFF64),  # PPM, PPT, CRG, COM
         _SOT,
@@ -53,8 +56,9 @@ class _Asked:
     """The most that any coding style has asked for so far."""
 
     layers: int = 1
-    precincts: int = 0
-    """Resolutions times the most precincts that one of them has, of one component of a tile."""
+    resolutions: int = 1
+    precincts: int = 1
+    """Of one resolution of one component of a tile."""
 
 
 def jpeg2000_header(stream: bytes) -> FrameHeader | None:
@@ -74,7 +78,7 @@ def jpeg2000_header(stream: bytes) -> FrameHeader | None:
         first = number == 0 and marker == _SIZ
         if not (first or marker in _HARMLESS or _sound_style(marker, content, canvas, asked)):
             return None
-    steps = (asked.layers + 1) * asked.precincts * canvas.frame.components
+    steps = (asked.layers + 1) * asked.resolutions * asked.precincts * canvas.frame.components
     return canvas.frame if steps <= _MOST_STEPS and next(segments, None) is None else None
 
 
@@ -98,10 +102,16 @@ def _codestream(stream: bytes) -> int | None:
 
 
 def _segments(stream: bytes, position: int) -> Iterator[tuple[int, bytes]]:
-    """Marker segments of the main header and of all tile-part headers, each behind the last."""
+    """Marker segments of the main header and of all tile-part headers, each behind the last.
+
+    Raises struct.error for what stands where it may not: a decoder passes over that and reads on.
+    """
     tile_part = end = 0
+    where = _MAIN
     while position < len(stream):
         (marker,) = struct.unpack_from(">H", stream, position)
+        if (marker in (_EOC, _SOD, _SOT) or where == _BETWEEN) and (where, marker) not in _PLACES:
+            raise struct.error("a marker where it may not be")
         if marker == _EOC:
             return
         if marker == _SOD:
@@ -109,12 +119,12 @@ def _segments(stream: bytes, position: int) -> Iterator[tuple[int, bytes]]:
                 return  # the last tile-part, which reaches to the end of the codestream
             if end < position + 2:
                 raise struct.error("a tile-part ends before its data begin")
-            position = end
+            position, where = end, _BETWEEN
             continue
         (length,) = struct.unpack_from(">H", stream, position + 2)
         if marker == _SOT:
             (size,) = struct.unpack_from(">L", stream, position + 6)
-            tile_part, end = position, position + size
+            tile_part, end, where = position, position + size, _TILE_PART
         yield marker, stream[position + 4 : position + 2 + length]
         position += 2 + max(length, 2)
 
@@ -135,6 +145,7 @@ def _sound_style(marker: int, content: bytes, canvas: _Canvas, asked: _Asked) ->
     levels, block = style[0], (style[1] + 2, style[2] + 2)
     if levels > 32:
         return False
+    asked.resolutions = max(asked.resolutions, levels + 1)
     parts = 0
     for level in range(levels + 1):
         size = style[5 + level] if flags & _PRECINCTS else _DEFAULT_PRECINCT * 0x11
@@ -145,7 +156,7 @@ def _sound_style(marker: int, content: bytes, canvas: _Canvas, asked: _Asked) ->
         sides = [-(-side >> shrink) for side in (canvas.tile_width, canvas.tile_height)]
         precincts, blocks = _parts(sides, precinct, block, half=level > 0)
         parts += precincts + blocks
-        asked.precincts = max(asked.precincts, precincts * (levels + 1))
+        asked.precincts = max(asked.precincts, precincts)
     return parts * canvas.tiles * components <= _MOST_PARTS
 
 

@@ -48,6 +48,21 @@ class Operation(Store):
             move(connection, row, after, Cause.REQUEUED, now, columns=changes)
             return case_of(row_of(connection, case_id))
 
+    def mend(self, case_id: str, now: datetime) -> bool:
+        """Start a case afresh that was parked for its damaged file, which lies there whole again.
+
+        Tells whether it was still so parked; also if its files had gone by age. Raises
+        UnknownCase, RetryLater.
+        """
+        with self._write() as connection:
+            row = row_of(connection, case_id)
+            if row.state is not State.PARKED or row.park_reason is not Reason.FILE_DAMAGED:
+                return False
+            changes = {**FREE, **parked_because(None), "due_at": now, "purged_at": None}
+            changes |= {"attempts": 0, "crashes": 0, "last_error": ""}
+            move(connection, row, State.ADMITTED, Cause.REQUEUED, now, columns=changes)
+            return True
+
     def discard(self, case_id: str, now: datetime, why: str) -> Case:
         """Close a parked or admitted case for good and return it.
 

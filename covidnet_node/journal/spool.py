@@ -74,7 +74,7 @@ class Spool:
         return self._folder(case_id) / "source.dcm"
 
     def is_as_received(self, case_id: str, received: Received) -> bool:
-        """Whether the source still holds, byte for byte, what was acknowledged.
+        """Whether the source still holds, byte for byte, the data set that was acknowledged.
 
         Raises RetryLater where the system will not read it.
         """

@@ -182,7 +182,8 @@ class Inbox(DIMSEServiceProvider):
     def get_msg(self, block: bool = False) -> _QueueItem:  # noqa: FBT001, FBT002 - pynetdicom's
         """The next request, which is then in hand until it is answered."""
         item = super().get_msg(block)
-        self._in_hand = self._in_hand or item[1] is not None
+        # Served one after the other: who asks for the next is done with the last, answered or not.
+        self._in_hand = item[1] is not None
         return item
 
     def answering(self) -> bool:

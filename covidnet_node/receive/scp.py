@@ -31,7 +31,6 @@ from covidnet_node.intended_use import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from covidnet_node.journal.case_id import new_case_id
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
-from covidnet_node.journal.transitions import IllegalTransition
 from covidnet_node.mailbox import serve_in_turn
 from covidnet_node.receive.bounded import Limits
 from covidnet_node.receive.commitment import Reports
@@ -334,23 +333,16 @@ class Receiver:
 
     def _mend(self, path: Path, known: Case) -> bool:
         """Put a known image in the place of its damaged file; tells whether there was need."""
-        if not self._is_damaged(known):
+        damaged = self._journal.pause(known.id).park_reason is Reason.FILE_DAMAGED
+        if damaged:
+            self._spool.keep(path, known.id)
+        # Another association may have been first.
+        if not damaged or not self._journal.mend(known.id, self._clock()):
             log.info("duplicate", case_id=known.id)
-            return False
-        self._spool.keep(path, known.id)
-        try:
-            self._journal.requeue(known.id, self._clock())
-        except IllegalTransition:
-            # Another association was first; or its files have gone by age, and stay away.
-            if self._is_damaged(known):
-                self._spool.drop(known.id)
             return False
         log.info("mended", case_id=known.id)
         self._admitted()
         return True
-
-    def _is_damaged(self, known: Case) -> bool:
-        return self._journal.pause(known.id).park_reason is Reason.FILE_DAMAGED
 
 
 def arrival(request: C_STORE, sender: Sender, status: int) -> Transfer:

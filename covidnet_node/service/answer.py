@@ -89,11 +89,6 @@ class Answerer:
         except RetryLater as verdict:
             self._later(claim, verdict)
         except Park as verdict:
-            if verdict.reason is Reason.FILE_DAMAGED:
-                # Not even whose it is can be believed: a report might go to another patient.
-                log.error("file_damaged", alert=True)  # noqa: TRY400 - it is clear where
-                self.journal.park(claim, verdict.reason, verdict.detail, self.clock())
-                return
             self._fail(claim, verdict.reason, verdict.detail)
         except Exception as error:
             log.exception("analysis_failed")
@@ -110,12 +105,12 @@ class Answerer:
     def _answer(self, claim: Claim) -> None:
         case = claim.case
         limits = self.config.analyze
-        if not self.spool.is_as_received(case.id, case.received):
-            raise Park(Reason.FILE_DAMAGED, "the file in the spool is not what was received")
         if case.crashes >= limits.max_crashes:
             raise Park(Reason.TECHNICAL_FAILURE, f"took down {case.crashes} workers")
         if case.attempts > limits.max_attempts:
             raise Park(Reason.TECHNICAL_FAILURE, f"unanswered after {limits.max_attempts} attempts")
+        if not self.spool.is_as_received(case.id, case.received):
+            raise Park(Reason.FILE_DAMAGED, "it is not what was received")
         seen = self._look(case)
         picture = seen if isinstance(seen, Picture) else None
         judgment = Judgment(Relation.NEW, None)
@@ -202,6 +197,11 @@ class Answerer:
         A full disk is not such a failure: the answer waits until there is room for it.
         """
         try:
+            if not self.spool.is_as_received(claim.case.id, claim.case.received):
+                # Not even whose it is can be believed: a report might go to another patient.
+                log.error("file_damaged", alert=True)
+                self.journal.park(claim, Reason.FILE_DAMAGED, detail, self.clock())
+                return
             analysis = not_analyzed(Reason.TECHNICAL_FAILURE, detail, None)
             self._report(claim, analysis, None, None, (reason, detail))
         except LostLease:

@@ -203,13 +203,21 @@ def alone(folder: Path) -> Iterator[None]:
     Raises RetryLater if another has it. The system lets go of it with the process, however
     that ends.
     """
-    with (folder / "node.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            words = f"another node works on {folder}; stop it, or give this one a folder of its own"
-            raise RetryLater(Reason.CANNOT_STORE, words) from error
+    held = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        words = f"another node works on {folder}; stop it, or give this one a folder of its own"
+        raise RetryLater(Reason.CANNOT_STORE, words) from error
+    except OSError as error:
+        os.close(held)
+        remedy = f"{folder} cannot be locked ({error.strerror}); it must lie on a local disk"
+        raise BadConfig("node.toml", "node.data", remedy) from error
+    try:
         yield
+    finally:
+        os.close(held)
 
 
 def check_journal(file: Path) -> None:

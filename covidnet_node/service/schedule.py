@@ -12,6 +12,7 @@ from covidnet_node.config import Config, Retention
 from covidnet_node.errors import BadConfig, RetryLater
 from covidnet_node.journal.journal import Journal
 from covidnet_node.journal.spool import Spool
+from covidnet_node.journal.transitions import IllegalTransition
 from covidnet_node.service.delivering import Deliverer
 
 log = structlog.get_logger()
@@ -154,11 +155,15 @@ def apply_retention(retention: Retention, journal: Journal, spool: Spool, now: d
     for case_id in expired:
         try:
             spool.drop(case_id)
+            journal.forgotten(case_id, now)
         except RetryLater as verdict:
             # One folder that will not go must not keep all the younger ones.
             log.warning("files_not_deleted", case_id=case_id, reason=str(verdict))
             continue
-        journal.forgotten(case_id, now)
+        except IllegalTransition:
+            # Taken up again this moment: it will be parked, with an alert, for its missing file.
+            log.error("files_deleted_too_soon", case_id=case_id, alert=True)  # noqa: TRY400 - said
+            continue
         log.info("files_deleted_by_age", case_id=case_id)
     refused = journal.purge_refused(now, refused=timedelta(days=retention.refused_days))
     if refused:

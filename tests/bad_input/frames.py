@@ -175,6 +175,8 @@ def bombs(seed: int) -> Cases:
         ("many_layers", jpeg2000(side, layers=65535)),
         ("many_layers_of_many_precincts", jpeg2000(side, layers=32000, precincts=[0x55] * 6)),
         ("hidden_style", jpeg2000(side, hidden=[0x11] * 6)),
+        ("style_behind_an_end", jpeg2000(side, stray=b"\xff\xd9", precincts=[0x11] * 6)),
+        ("style_behind_data", jpeg2000(side, stray=b"\xff\x93", precincts=[0x11] * 6)),
         ("matrices", jpeg2000(100, tile_side=1, matrix=65_000)),
         ("decoy_in_a_box", jp2(jpeg2000(60_000), decoy=jpeg2000(side))),
     ):
@@ -215,6 +217,7 @@ def jpeg2000(
     tile_side: int | None = None,
     hidden: list[int] | None = None,
     matrix: int = 0,
+    stray: bytes = b"",
 ) -> bytes:
     """A codestream that is nearly all header (ISO/IEC 15444-1 Annex A)."""
 
@@ -227,6 +230,7 @@ def jpeg2000(
     side_of_tile = tile_side or side
     size = struct.pack(">H8LH", 0, side, side, 0, 0, side_of_tile, side_of_tile, 0, 0, 1)
     main = segment(0xFF51, size + bytes([7, 1, 1]))
+    main += stray
     main += segment(0xFF52, struct.pack(">BBHB", bool(precincts), 0, layers, 0) + style(precincts))
     if hidden:  # in a segment that a reader may pass over
         main += segment(
