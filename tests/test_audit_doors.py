@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from covidnet_node.audit.events import Alert, AlertKind, Peer, Subject, Transfer
 from tests.raw_client import ASSOCIATE_AC, CR, EXPLICIT, RawClient
-from tests.receive_kit import Site, encoded, image, send
+from tests.receive_kit import PATIENCE, Site, encoded, image, send
 
 MakeSite = Callable[..., Site]
 CONTEXT = (CR, (EXPLICIT,))
@@ -73,6 +73,7 @@ def test_strangers_are_alerts(make_site: MakeSite) -> None:
     for titles in ({"calling": "ROOM2"}, {"called": "SOMEBODY", "calling": "ROOM1"}):
         with RawClient(site.address) as client:
             assert client.associate(CONTEXT, **titles) != ASSOCIATE_AC
+    site.receiver.stop(PATIENCE)
     assert site.events == [
         Alert(AlertKind.NODE_AUTHENTICATION, Peer("ROOM2", "127.0.0.1"), "calling_ae"),
         Alert(AlertKind.NODE_AUTHENTICATION, Peer("ROOM1", "127.0.0.1"), "called_ae: SOMEBODY"),
@@ -83,6 +84,7 @@ def test_an_address_that_is_not_allowed_is_an_alert(make_site: MakeSite) -> None
     site = make_site(peer=[{"addresses": ["10.0.0.0/8"]}])
     with socket.create_connection(site.address, timeout=30) as client:
         assert client.recv(1) == b""
+    site.receiver.stop(PATIENCE)
     assert site.events == [Alert(AlertKind.NODE_AUTHENTICATION, Peer("", "127.0.0.1"), "address")]
 
 
