@@ -120,6 +120,7 @@ def test_augmentation_keeps_shape_and_range():
         augment.invert_some(images, 0.5, generator),
         augment.move(images, 1.0, generator),
         augment.restyle(images, 1.0, generator),
+        augment.refilter(images, 1.0, generator),
         augment.coarsen(images, 1.0, generator),
     ):
         assert changed.shape == images.shape
@@ -130,7 +131,7 @@ def test_augmentation_keeps_shape_and_range():
 
 def test_another_scanner_is_drawn_by_seed_and_sometimes_not_at_all():
     images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(2))
-    for change in (augment.restyle, augment.coarsen):
+    for change in (augment.restyle, augment.refilter, augment.coarsen):
         one, two, other = (
             change(images, 1.0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
         )

@@ -84,6 +84,26 @@ def restyle(images: Tensor, share: float, generator: Generator) -> Tensor:
     return restyled.clamp(0, 1)
 
 
+def refilter(images: Tensor, share: float, generator: Generator) -> Tensor:
+    """Give some images another texture, by a random linear filter (Xu et al. 2021, RandConv).
+
+    One size of filter for a batch, another filter for each image; contrast stays, a part of the
+    original too.
+    """
+    count = len(images)
+    draw = torch.rand(1, generator=generator, device=images.device)
+    side = 1 + 2 * int(draw * 4)
+    shape = (count, 1, side, side)
+    filters = torch.randn(shape, generator=generator, device=images.device) / side
+    centered = (images - 0.5).transpose(0, 1)
+    filtered = functional.conv2d(centered, filters, padding=side // 2, groups=count).transpose(0, 1)
+    spread = filtered.std((2, 3), keepdim=True) + 1e-4
+    filtered = 0.5 + filtered / spread * images.std((2, 3), keepdim=True)
+    chosen = torch.rand(count, generator=generator, device=images.device) < share
+    part = torch.rand(count, generator=generator, device=images.device) * chosen
+    return (images + part.view(-1, 1, 1, 1) * (filtered - images)).clamp(0, 1)
+
+
 def coarsen(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Take away resolution, down to two fifths: public sets differ in it and would be known by it.
 

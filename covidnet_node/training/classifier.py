@@ -3,9 +3,10 @@
 Member A learns pneumonia on whole films, member B on lung crops, from the trunk that
 selfsupervise.py has taught, if it has; the children's set goes no further. Both are then
 fine-tuned on lung crops of adults. Every epoch draws labels alike and, within a label, sources
-alike, so that knowing the hospital helps less; style, resolution and outline are varied beyond
-what a source shows. Evidence beside the lungs is charged for, so that a heatmap shows lungs because
-the network learned to use them, not because the rest was cut off the map.
+alike, so that knowing the hospital helps less; style, texture, resolution and outline are varied
+beyond what a source shows, and the style of features is exchanged between films. Evidence beside
+the lungs is charged for, so that a heatmap shows lungs because the network learned to use them, not
+because the rest was cut off the map.
 """
 
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from covidnet_node.training.dataset import (
     for_pretraining,
 )
 from covidnet_node.training.loop import Batch, Task, fit, training_device
+from covidnet_node.training.mix_styles import mixed_styles
 from covidnet_node.training.recipe import Recipe, Stage
 
 TRUNK = "trunk."
@@ -140,7 +142,8 @@ def _fit(
         loss=_loss,
         score=lambda trained: _score(trained, val),
     )
-    return fit(task, stage, minutes, folder)
+    with mixed_styles(network):
+        return fit(task, stage, minutes, folder)
 
 
 def _pictures(
@@ -167,6 +170,7 @@ def _batches(pictures: Pictures, size: int, seed: int) -> Iterator[Batch]:
             pictures.images[chosen], pictures.masks[chosen], generator
         )
         images = augment.restyle(images, 0.5, generator)
+        images = augment.refilter(images, 0.5, generator)
         images = augment.coarsen(images, 0.5, generator)
         if not bool(inside.all()):
             inside = augment.roughen(inside, generator)
