@@ -64,6 +64,16 @@ def retake(images: Tensor, masks: Tensor, generator: Generator) -> tuple[Tensor,
     return torch.where(inside, regrade(stack[:, :1], generator), 0.5), inside, lungs
 
 
+def rescan(images: Tensor, generator: Generator) -> Tensor:
+    """As other scanners and archives would show the films; (batch, 1, side, side), 0 to 1.
+
+    Style and texture change for half of the films, resolution for half of the batches.
+    """
+    images = restyle(images, 0.5, generator)
+    images = refilter(images, 0.5, generator)
+    return coarsen(images, 0.5, generator)
+
+
 def restyle(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Give some images a part of another one's amplitude spectrum, their own phase kept.
 

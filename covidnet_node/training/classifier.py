@@ -169,9 +169,7 @@ def _batches(pictures: Pictures, size: int, seed: int) -> Iterator[Batch]:
         images, inside, lungs = augment.retake(
             pictures.images[chosen], pictures.masks[chosen], generator
         )
-        images = augment.restyle(images, 0.5, generator)
-        images = augment.refilter(images, 0.5, generator)
-        images = augment.coarsen(images, 0.5, generator)
+        images = augment.rescan(images, generator)
         if not bool(inside.all()):
             inside = augment.roughen(inside, generator)
         yield torch.where(inside, images, 0.5), lungs, pictures.labels[chosen]

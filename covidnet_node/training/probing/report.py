@@ -46,7 +46,7 @@ def _sources(probes: Probes) -> Iterator[str]:
         "picks the epoch. Sources share films' origins (radiography's normals and nih are NIH "
         "films; cohen and covidcxnet gather from the same publications), so what is told apart is "
         "collection and processing as much as the hospital. Style varied: gray scale, amplitude "
-        "spectrum and resolution changed as in the members' training, in learning and in "
+        "spectrum, texture and resolution changed as in the members' training, in learning and in "
         "measuring. AUC: mean over the sources, each against the rest; chance is 0.5."
     )
     if probes.members_probed:

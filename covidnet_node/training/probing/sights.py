@@ -96,7 +96,7 @@ def vary(shown: Shown, rows: Tensor, generator: Generator) -> Tensor:
     if shown.sight is Sight.SILHOUETTE:
         return _where(inside, torch.zeros_like(moved[:, :1]))
     if shown.sight is Sight.STYLED:
-        return _restyle(moved[:, :1], inside, generator)
+        return _rescan(moved[:, :1], inside, generator)
     return _where(inside, moved[:, :1])
 
 
@@ -104,15 +104,14 @@ def plain(shown: Shown, rows: Tensor, generator: Generator) -> Tensor:
     """Films as they are measured, 0 to 1: in place; style varied only if asked."""
     images = shown.images[rows].float() / 255
     if shown.sight is Sight.STYLED:
-        return _restyle(images, shown.inside[rows] > 127, generator)
+        return _rescan(images, shown.inside[rows] > 127, generator)
     return images
 
 
-def _restyle(images: Tensor, inside: Tensor, generator: Generator) -> Tensor:
+def _rescan(images: Tensor, inside: Tensor, generator: Generator) -> Tensor:
     """As the members' training does, but for the roughened outline."""
     graded = _where(inside, augment.regrade(images, generator))
-    styled = augment.restyle(graded, 0.5, generator)
-    return _where(inside, augment.coarsen(styled, 0.5, generator))
+    return _where(inside, augment.rescan(graded, generator))
 
 
 def _where(inside: Tensor, images: Tensor) -> Tensor:
