@@ -89,7 +89,7 @@ def test_stored_is_done_where_nothing_is_asked(tmp_path, pacs):
 
 
 def test_what_the_pacs_has_lost_is_sent_again_and_asked_under_a_new_uid(tmp_path, pacs):
-    pacs.vows.append(Vow.NEVER)
+    pacs.vows.extend([Vow.NEVER, Vow.NEW])
     with Site(tmp_path, pacs, wait_s=0) as site:
         case_id = site.answer_image()
         (wish,) = pacs.wait_for_wishes(1)
