@@ -132,7 +132,7 @@ def test_films_of_the_group_change_nothing_that_is_learned(data, lungs, tmp_path
     recipe = replace(tiny_recipe(), groups=(group("nih"),))
     order = replace(ORDER, self_supervised=True)
     crops = load_crops(lungs)
-    sources = {f"{film.source}/{film.id}": film.source for film in data.films}
+    sources = {film.key: film.source for film in data.films}
     theirs = np.array([sources[name] == "nih" for name in crops.ids])
     assert 0 < theirs.sum() < len(theirs)
     other = np.where(theirs[:, None, None], 255 - crops.lungs, crops.lungs)
@@ -240,7 +240,7 @@ def test_without_crops_the_remedy_is_named(data, tmp_path):
 
 def test_groups_without_films_lungs_or_teachers_are_missing(data, lungs, tmp_path):
     crops = load_crops(lungs)
-    sources = {f"{film.source}/{film.id}": film.source for film in data.films}
+    sources = {film.key: film.source for film in data.films}
     keep = np.array([sources[name] != "shenzhen" for name in crops.ids])
     np.savez(
         tmp_path / "crops.npz",

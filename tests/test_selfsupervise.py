@@ -78,7 +78,7 @@ def test_films_of_other_splits_change_nothing(data, fresh):
     recipe = tiny_recipe()
     scores = [selfsupervise_member(data, fresh, name, 1.0, recipe) for name in "AB"]
     crops = load_crops(fresh)
-    splits = {f"{film.source}/{film.id}": film.split for film in data.films}
+    splits = {film.key: film.split for film in data.films}
     train = np.array([splits[name] is Split.TRAIN for name in crops.ids])
     assert 0 < train.sum() < len(train)
     keep = train[:, None, None]

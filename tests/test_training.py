@@ -23,6 +23,7 @@ from covidnet_node.training.dataset import (
     with_masks,
 )
 from covidnet_node.training.loop import Task, fit
+from covidnet_node.training.mix_styles import mixed_styles
 from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.segmenter import segmentation_loss, train_segmenter
 from tests.tiny_medicine import draw_folder, tiny_recipe, train_everything
@@ -75,6 +76,18 @@ def test_a_folder_without_manifest_is_named(tmp_path):
     (tmp_path / "manifest.csv").write_text("id,source\n1,cohen\n")
     with pytest.raises(BadConfig, match="patient_id"):
         open_folder(tmp_path)
+
+
+def test_a_film_that_was_cropped_by_hand_counts_once(data, tmp_path):
+    header, *_ = (data.path / "manifest.csv").read_text().splitlines()
+    names = header.split(",")
+    for keys in (["covidcxnet/297", "radiography/COVID-852"], ["radiography/COVID-852"]):
+        rows = [dict.fromkeys(names, "") | {"has_mask": "0", "split": "train"} for _ in keys]
+        for row, key in zip(rows, keys, strict=True):
+            row["source"], row["id"] = key.split("/")
+        lines = [",".join(row[name] for name in names) for row in rows]
+        (tmp_path / "manifest.csv").write_text("\n".join([header, *lines]))
+        assert [film.key for film in open_folder(tmp_path).films] == keys[:1]
 
 
 def test_a_wrong_recipe_is_named(tmp_path):
@@ -229,6 +242,7 @@ def test_the_budget_ends_a_stage_within_an_epoch(tmp_path):
         steps=100,
         loss=loss,
         score=lambda _network: 0.0,
+        seed=1,
     )
     fit(task, tiny_recipe().pretrain, 1e-9, tmp_path)
     assert len(steps) == 1
@@ -243,15 +257,18 @@ def two_pictures(epoch):
 
 
 def small_task(score):
-    """A network with batch statistics, and nothing drawn but by the epoch's number."""
+    """A network with batch statistics, and with draws of its own."""
     torch.manual_seed(1)
     return Task(
         name="small",
-        network=torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)),
+        network=torch.nn.Sequential(
+            torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Dropout(0.5)
+        ),
         batches=two_pictures,
         steps=2,
         loss=lambda trained, batch: (trained(batch[0]) - 1).square().mean(),
         score=score,
+        seed=1,
     )
 
 
@@ -290,6 +307,22 @@ def test_a_run_stopped_in_an_epoch_ends_where_an_uninterrupted_one_does(tmp_path
     assert one["epoch"] == two["epoch"] == 3
     for part in ("network", "average"):
         assert all(torch.equal(one[part][key], two[part][key]) for key in one[part])
+
+
+def test_styles_are_mixed_in_training_only_and_only_in_the_block():
+    torch.manual_seed(1)
+    network = build_classifier("regnet_y_400mf")
+    films = torch.rand(4, 1, 64, 64)
+    with torch.no_grad():
+        network.eval()
+        before = network(films)
+        with mixed_styles(network):
+            assert torch.equal(network(films), before)
+            network.trunk.stages.train()
+            drawn = {round(float(network.trunk(films).std()), 5) for _ in range(12)}
+            assert len(drawn) > 2
+        plain = {round(float(network.trunk(films).std()), 5) for _ in range(3)}
+    assert len(plain) == 1
 
 
 def test_the_same_seed_trains_the_same_weights(data, tmp_path):

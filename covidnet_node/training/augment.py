@@ -97,8 +97,9 @@ def restyle(images: Tensor, share: float, generator: Generator) -> Tensor:
 def refilter(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Give some images another texture, by a random linear filter (Xu et al. 2021, RandConv).
 
-    One size of filter for a batch, another filter for each image; contrast stays, a part of the
-    original too.
+    One size of filter for a batch, another filter for each image, mixed with the original by
+    chance. As there, a filter may turn the film to its negative: of real crops every tenth comes
+    out darker where it was brighter, so that only shape and place are left to learn from.
     """
     count = len(images)
     draw = torch.rand(1, generator=generator, device=images.device)

@@ -84,8 +84,8 @@ def calibrate(data: Folder, runs: Path, recipe: Recipe) -> Calibration:
 def outputs(films: tuple[Film, ...], crops: Crops, runs: Path, recipe: Recipe) -> Outputs:
     """Ask the trained members of `runs` about the films; those without a crop are left out."""
     rows = {name: row for row, name in enumerate(crops.ids)}
-    kept = tuple(film for film in films if f"{film.source}/{film.id}" in rows)
-    images = crops.lungs[[rows[f"{film.source}/{film.id}"] for film in kept]]
+    kept = tuple(film for film in films if film.key in rows)
+    images = crops.lungs[[rows[film.key] for film in kept]]
     members = [load_member(runs, member.name, recipe) for member in recipe.members]
     parts = [
         member_outputs(members, prepared(part), torch.device("cpu"))

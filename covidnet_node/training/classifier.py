@@ -2,11 +2,11 @@
 
 Member A learns pneumonia on whole films, member B on lung crops, from the trunk that
 selfsupervise.py has taught, if it has; the children's set goes no further. Both are then
-fine-tuned on lung crops of adults. Every epoch draws labels alike and, within a label, sources
-alike, so that knowing the hospital helps less; style, texture, resolution and outline are varied
-beyond what a source shows, and the style of features is exchanged between films. Evidence beside
-the lungs is charged for, so that a heatmap shows lungs because the network learned to use them, not
-because the rest was cut off the map.
+fine-tuned on lung crops of adults. Every epoch draws labels alike and, within a label, sources by
+the square root of their size, so that knowing the hospital helps less; style, texture, resolution
+and outline are varied beyond what a source shows, and the style of features is exchanged between
+films. Evidence beside the lungs is charged for, so that a heatmap shows lungs because the network
+learned to use them, not because the rest was cut off the map.
 """
 
 from collections.abc import Iterator
@@ -141,6 +141,7 @@ def _fit(
         steps=max(1, len(train.labels) // stage.batch),
         loss=_loss,
         score=lambda trained: _score(trained, val),
+        seed=recipe.seed,
     )
     with mixed_styles(network):
         return fit(task, stage, minutes, folder)

@@ -68,14 +68,16 @@ def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
         if not found.plausible:
             continue
         crop = crop_lungs(display, mask_to_source(found.mask, display.shape), recipe.crop)
-        ids.append(f"{film.source}/{film.id}")
+        ids.append(film.key)
         stacks["lungs"].append(np.round(crop.image * 255).astype(np.uint8))
         stacks["inside"].append(crop.inside)
         stacks["outline"].append(crop.lungs)
         square = segmenter_input(display, side)
         stacks["whole"].append(np.round(square * 255).astype(np.uint8))
     crops = Crops(tuple(ids), **{name: np.stack(stack) for name, stack in stacks.items()})
-    np.savez(runs / FILE, ids=np.array(ids), **{name: getattr(crops, name) for name in STACKS})
+    fresh = runs / f"new-{FILE}"
+    np.savez(fresh, ids=np.array(ids), **{name: getattr(crops, name) for name in STACKS})
+    fresh.replace(runs / FILE)
     return crops
 
 
@@ -89,8 +91,8 @@ def load_crops(runs: Path) -> Crops:
 def squares(films: tuple[Film, ...], crops: Crops, place: torch.device, *, whole: bool) -> Squares:
     """The films that have a plausible crop: uncropped, where all is inside, or the lung crops."""
     rows = {name: row for row, name in enumerate(crops.ids)}
-    kept = tuple(film for film in films if f"{film.source}/{film.id}" in rows)
-    chosen = [rows[f"{film.source}/{film.id}"] for film in kept]
+    kept = tuple(film for film in films if film.key in rows)
+    chosen = [rows[film.key] for film in kept]
     masks: NDArray[np.bool_] = np.stack([crops.inside[chosen], crops.outline[chosen]], axis=1)
     if whole:
         masks = np.ones_like(masks)

@@ -16,7 +16,7 @@ def draw_curve(folder: Path) -> Path:
     axes.set(xlabel="minutes", ylabel="training loss", title=folder.name)
     axes.plot(minutes, [float(row["loss"]) for row in rows], color="tab:gray", label="loss")
     right = axes.twinx()
-    right.set_ylabel("validation score, averaged weights")
+    right.set_ylabel("score, averaged weights")
     right.plot(minutes, [float(row["score"]) for row in rows], color="tab:blue", label="score")
     figure.legend(loc="outside lower center", ncols=2)
     picture = folder / "curve.png"

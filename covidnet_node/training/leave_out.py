@@ -198,13 +198,13 @@ def _score(data: Folder, group: GroupRecipe, folder: Path, setup: Setup, recipe:
     crops = load_crops(folder)
     temperature = fit_temperature(outputs(for_classes(rest, Split.VAL), crops, folder, single))
     films = to_be_scored(data, group.holds)
-    splits = {_key(film): film.split for film in data.films}
+    splits = {film.key: film.split for film in data.films}
     result = Result(
         setup=setup,
         efforts=efforts(folder, setup.member),
         training=_per_class(_with_lungs(for_classes(rest, Split.TRAIN), crops)),
         validation=_per_class(_with_lungs(for_classes(rest, Split.VAL), crops)),
-        lent=sum(film.split is not splits[_key(film)] for film in rest.films),
+        lent=sum(film.split is not splits[film.key] for film in rest.films),
         temperature=temperature,
         films=len(films),
     )
@@ -215,13 +215,9 @@ def _score(data: Folder, group: GroupRecipe, folder: Path, setup: Setup, recipe:
 
 def _with_lungs(films: tuple[Film, ...], crops: Crops) -> tuple[Film, ...]:
     known = set(crops.ids)
-    return tuple(film for film in films if _key(film) in known)
+    return tuple(film for film in films if film.key in known)
 
 
 def _per_class(films: tuple[Film, ...]) -> tuple[int, ...]:
     labels = [film.label for film in films]
     return tuple(labels.count(label) for label in LABELS)
-
-
-def _key(film: Film) -> str:
-    return f"{film.source}/{film.id}"

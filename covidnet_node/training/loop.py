@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,6 +42,8 @@ class Task:
     loss: Callable[[nn.Module, Batch], Tensor]
     score: Callable[[nn.Module], float]
     """On validation data; larger is better."""
+    seed: int
+    """Of what the network itself draws (dropout), anew every epoch: a stop changes nothing."""
 
 
 def training_device() -> torch.device:
@@ -86,7 +89,7 @@ def fit(task: Task, stage: Stage, minutes: float, folder: Path) -> float:
             if score > clock.best:
                 clock.best = score
                 state = run.average.module.state_dict()
-                torch.save({key: value.cpu() for key, value in state.items()}, folder / "best.pt")
+                _write(folder / "best.pt", {key: value.cpu() for key, value in state.items()})
             _save(folder / "checkpoint.pt", run)
             _record(folder / "curve.csv", clock, loss, score)
             progress.console.print(
@@ -102,6 +105,7 @@ def _epoch(task: Task, run: _Run, stage: Stage, minutes: float) -> float:
     """One pass, or what the minutes allow of it; returns the mean loss and advances the clock."""
     run.network.train()
     clock, losses = run.clock, []
+    torch.manual_seed(task.seed + clock.epoch)
     started, before = time.monotonic(), clock.seconds
     for step, batch in enumerate(task.batches(clock.epoch)):
         done = max(_done(clock, stage, minutes), (clock.epoch + step / task.steps) / stage.epochs)
@@ -154,7 +158,7 @@ def _begin(task: Task, stage: Stage, path: Path) -> _Run:
     )
     if not path.exists():
         return _Run(network, average, optimizer, _Clock())
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location=training_device())
     network.load_state_dict(saved["network"])
     average.load_state_dict(saved["average"])
     optimizer.load_state_dict(saved["optimizer"])
@@ -164,9 +168,8 @@ def _begin(task: Task, stage: Stage, path: Path) -> _Run:
 
 
 def _save(path: Path, run: _Run) -> None:
-    """Written beside and renamed, so that a stop in between leaves the older one whole."""
-    fresh = path.with_suffix(".new")
-    torch.save(
+    _write(
+        path,
         {
             "network": run.network.state_dict(),
             "average": run.average.state_dict(),
@@ -175,8 +178,13 @@ def _save(path: Path, run: _Run) -> None:
             "seconds": run.clock.seconds,
             "best": run.clock.best,
         },
-        fresh,
     )
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Written beside and renamed, so that a stop in between leaves the older one whole."""
+    fresh = path.with_suffix(".new")
+    torch.save(content, fresh)
     fresh.replace(path)
 
 

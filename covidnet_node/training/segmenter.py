@@ -43,6 +43,7 @@ def train_segmenter(data: Folder, runs: Path, minutes: float, recipe: Recipe) ->
         steps=max(1, len(train[0]) // stage.batch),
         loss=segmentation_loss,
         score=lambda network: min(dice_per_style(network, val)),
+        seed=recipe.seed,
     )
     return fit(task, stage, minutes, runs / "segmenter")
 

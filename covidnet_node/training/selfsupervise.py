@@ -75,6 +75,7 @@ def selfsupervise_member(
         steps=-(-count // size),
         loss=restoring_loss,
         score=lambda trained: share_restored(trained, probe),
+        seed=recipe.seed,
     )
     return fit(task, masking.stage, minutes, folder)
 

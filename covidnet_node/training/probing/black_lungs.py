@@ -57,8 +57,8 @@ def show_black_lungs(
         cut = _load(path)
         squares = cut.contrast if sight is Sight.CONTRAST else cut.black
         kept.update(zip(cut.ids, squares, strict=True))
-    found = tuple(film for film in films if _key(film) in kept)
-    stack = np.stack([kept[_key(film)] for film in found])
+    found = tuple(film for film in films if film.key in kept)
+    stack = np.stack([kept[film.key] for film in found])
     images = torch.from_numpy(stack).unsqueeze(1).to(place)
     return Shown(found, sight, images, torch.full_like(images, 255))
 
@@ -70,7 +70,7 @@ def _cut(films: Sequence[Film], data: Folder, runs: Path, recipe: Recipe, path: 
     for film in track(films, f"black lungs of {films[0].source}"):
         both = _both(data.display(film), segmenter, recipe)
         if both is not None:
-            ids.append(_key(film))
+            ids.append(film.key)
             stack.append(both)
     squares = np.concatenate(stack)
     fresh = path.with_suffix(".new.npz")
@@ -119,7 +119,3 @@ def _load_segmenter(runs: Path, recipe: Recipe) -> nn.Module:
     network = build_segmenter(recipe.segmenter.architecture)
     network.load_state_dict(torch.load(runs / "segmenter" / "best.pt", weights_only=True))
     return to_device(network, torch.device("cpu"))
-
-
-def _key(film: Film) -> str:
-    return f"{film.source}/{film.id}"

@@ -64,7 +64,7 @@ def pooled_features(
     """(n, width of all members together); every film has a crop."""
     place = training_device()
     rows = {name: row for row, name in enumerate(crops.ids)}
-    images = crops.lungs[[rows[f"{film.source}/{film.id}"] for film in films]]
+    images = crops.lungs[[rows[film.key] for film in films]]
     members = [load_member(runs, member.name, recipe).to(place) for member in recipe.members]
     parts = [
         member_outputs(members, prepared(part), place)[1]

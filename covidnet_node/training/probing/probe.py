@@ -102,6 +102,7 @@ def teach(
         steps=max(1, len(learn.truth) // size),
         loss=_loss,
         score=lambda taught: _score(taught, pick),
+        seed=plan.seed,
     )
     fit(task, plan.stage, plan.minutes, folder)
     epochs, kept, used = _curve(folder)

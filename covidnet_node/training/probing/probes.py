@@ -127,7 +127,7 @@ def _show(data: Folder, crops: Crops, sight: Sight, runs: Path, recipe: Recipe) 
         film
         for split in (Split.TRAIN, Split.VAL, Split.TEST)
         for film in for_classes(data, split)
-        if f"{film.source}/{film.id}" in cropped
+        if film.key in cropped
     )
     if sight in (Sight.BLACK, Sight.CONTRAST):
         return show_black_lungs(data, films, runs, recipe, sight)

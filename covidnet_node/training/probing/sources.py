@@ -86,7 +86,7 @@ def films_of(data: Folder, crops: Crops, label: str, least: int) -> tuple[Film, 
     found = [
         film
         for film in data.films
-        if film.label == label and film.source != CHILDREN and f"{film.source}/{film.id}" in cropped
+        if film.label == label and film.source != CHILDREN and film.key in cropped
     ]
     sources = [film.source for film in found]
     return tuple(film for film in found if sources.count(film.source) >= least)
