@@ -22,6 +22,7 @@ from covidnet_node.training.dataset import (
     open_folder,
     with_masks,
 )
+from covidnet_node.training.export import export_weights
 from covidnet_node.training.loop import Task, fit
 from covidnet_node.training.mix_styles import mixed_styles
 from covidnet_node.training.recipe import load_recipe
@@ -351,6 +352,22 @@ def test_films_are_told_apart_after_a_short_run(member):
         for _ in range(120):
             in_training = network.pooled(films).std(dim=0).mean()
         assert network.eval().pooled(films).std(dim=0).mean() > 0.2 * in_training
+
+
+def test_a_runs_folder_stays_with_its_data_and_recipe(data, runs, tmp_path):
+    """Else weights could ship under the name of data that they never saw."""
+    recipe = tiny_recipe()
+    others = (
+        (replace(data, sha256="another"), recipe),
+        (data, replace(recipe, crop=replace(recipe.crop, margin=0.3))),
+        (data, replace(recipe, seed=99)),
+    )
+    for folder, changed in others:
+        with pytest.raises(BadConfig, match="begun with another"):
+            train_member(folder, runs, "B", 1.0, changed)
+        with pytest.raises(BadConfig, match="begun with another"):
+            export_weights(folder, runs, tmp_path / "weights", changed)
+    assert not (tmp_path / "weights").exists()
 
 
 def test_an_unknown_member_is_named(data, runs):

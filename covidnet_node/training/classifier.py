@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from covidnet_node.models.nets import Classifier, build_classifier, normalize
 from covidnet_node.training import augment
+from covidnet_node.training.begun import begin_stage
 from covidnet_node.training.crops import Crops, load_crops, squares
 from covidnet_node.training.dataset import (
     LABELS,
@@ -69,7 +70,7 @@ def pretrain_member(data: Folder, runs: Path, name: str, minutes: float, recipe:
     )
     torch.manual_seed(recipe.seed)
     network = build_classifier(member.architecture, len(PNEUMONIA))
-    folder = runs / f"pretrain-{name}"
+    folder = begin_stage(data, runs, "pretrain", name, recipe)
     restored = runs / f"selfsupervise-{name}"
     if (restored / "best.pt").exists():
         _start(network, restored, folder)
@@ -88,7 +89,7 @@ def train_member(data: Folder, runs: Path, name: str, minutes: float, recipe: Re
     )
     torch.manual_seed(recipe.seed)
     network = build_classifier(member.architecture)
-    folder = runs / f"member-{name}"
+    folder = begin_stage(data, runs, "member", name, recipe)
     _start(network, runs / f"pretrain-{name}", folder)
     return _fit(network, train, val, recipe.classifier, minutes, folder, recipe)
 

@@ -22,6 +22,7 @@ from covidnet_node.models.classify import member_outputs
 from covidnet_node.models.manifest import FILE, FORMAT, Manifest, Metric, load_manifest
 from covidnet_node.models.nets import Classifier
 from covidnet_node.models.networks import Networks
+from covidnet_node.training.begun import begin_segmenter, begin_stage
 from covidnet_node.training.calibrate import Calibration, distance_tensors, load_calibration
 from covidnet_node.training.classifier import load_member, was_self_supervised
 from covidnet_node.training.crops import load_crops, prepared
@@ -64,8 +65,12 @@ def export_weights(
 
     A member is stored in half precision only if that changes none of its probabilities by more
     than 1e-3. The segmenter never is: where the outline moves, so do the crop and its gray scale,
-    and with them the probabilities (0.0035 were seen).
+    and with them the probabilities (0.0035 were seen). Raises BadConfig if they were trained with
+    other data or another recipe than these, which the manifest names.
     """
+    begin_segmenter(data, runs, recipe)
+    for member in recipe.members:
+        begin_stage(data, runs, "member", member.name, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     calibration = load_calibration(runs)
     state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)

@@ -20,6 +20,7 @@ from torch.nn import functional
 from covidnet_node.imaging.prepare import segmenter_input
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_segmenter, normalize
 from covidnet_node.training import augment
+from covidnet_node.training.begun import begin_segmenter
 from covidnet_node.training.dataset import Film, Folder, Split, with_masks
 from covidnet_node.training.loop import Batch, Task, fit, training_device
 from covidnet_node.training.recipe import Recipe
@@ -28,7 +29,11 @@ CHANNEL = {"lung-field": LUNG_FIELD, "lung+heart": LUNG_AND_HEART}
 
 
 def train_segmenter(data: Folder, runs: Path, minutes: float, recipe: Recipe) -> float:
-    """Fit the segmenter into runs/segmenter; return the worse style's Dice on validation."""
+    """Fit the segmenter into runs/segmenter; return the worse style's Dice on validation.
+
+    Raises BadConfig if that was begun with other data or another recipe; so do all stages.
+    """
+    begin_segmenter(data, runs, recipe)
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     side, stage = recipe.segmenter.side, recipe.segmenter.stage

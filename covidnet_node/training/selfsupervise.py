@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from covidnet_node.models.nets import build_classifier, normalize
 from covidnet_node.training import augment
+from covidnet_node.training.begun import begin_stage
 from covidnet_node.training.crops import Squares, load_crops, squares
 from covidnet_node.training.dataset import Folder, for_selfsupervision
 from covidnet_node.training.loop import Batch, Task, fit, training_device
@@ -67,7 +68,7 @@ def selfsupervise_member(
     count, size = len(shown.films), masking.stage.batch
     probe = _probe(shown, masking, recipe.seed)
     torch.manual_seed(recipe.seed)
-    folder = runs / f"selfsupervise-{name}"
+    folder = begin_stage(data, runs, "selfsupervise", name, recipe)
     task = Task(
         name=folder.name,
         network=Autoencoder(member.architecture).to(place),

@@ -5,22 +5,19 @@ it was begun as.
 """
 
 import csv
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from covidnet_node.errors import BadConfig
 from covidnet_node.training import crops
+from covidnet_node.training.begun import NO_CROPS, digest_of_file, digest_of_numbers, hold_to
 from covidnet_node.training.classifier import pretrain_member, train_member
 from covidnet_node.training.dataset import Folder
 from covidnet_node.training.recipe import Recipe
 
 FILE = "trial.json"
-NO_CROPS = "run `covidnet-node train segmenter` first"
 PRETRAIN_SHARE = 0.2
 """Of a trial's minutes; fine-tuning has the rest."""
 
@@ -72,8 +69,8 @@ def setup_of(
         data_sha256=data.sha256,
         left_out=left_out,
         self_supervised=self_supervised,
-        crops_sha256=_sha256(runs / crops.FILE),
-        stages_sha256=hashlib.sha256(repr([astuple(each) for each in stages]).encode()).hexdigest(),
+        crops_sha256=digest_of_file(runs / crops.FILE),
+        stages_sha256=digest_of_numbers(*(astuple(each) for each in stages)),
     )
 
 
@@ -81,17 +78,7 @@ def open_trial(runs: Path, folder: Path, setup: Setup) -> None:
     """Make the trial's folder, or check that the one there is the same trial; raises BadConfig."""
     folder.mkdir(parents=True, exist_ok=True)
     link(runs / crops.FILE, folder, NO_CROPS)
-    file, adapter = folder / FILE, TypeAdapter(Setup)
-    if not file.exists():
-        file.write_bytes(adapter.dump_json(setup, indent=1))
-        return
-    try:
-        begun = adapter.validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise BadConfig(str(file), "file", "cannot be read; remove the folder") from error
-    if begun != setup:
-        remedy = "was begun with another member, recipe, data or option; remove it to begin anew"
-        raise BadConfig(str(folder), "trial", remedy)
+    hold_to(folder / FILE, setup)
 
 
 def train_trial(data: Folder, folder: Path, name: str, minutes: float, recipe: Recipe) -> None:
@@ -123,14 +110,6 @@ def link(there: Path, folder: Path, remedy: str) -> None:
     if not here.exists():
         here.unlink(missing_ok=True)
         here.symlink_to(os.path.relpath(there, folder))
-
-
-def _sha256(file: Path) -> str:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise BadConfig(str(file), "runs", f"cannot be read: {NO_CROPS}") from error
 
 
 def _efforts(folder: Path, name: str) -> Iterator[Effort]:
