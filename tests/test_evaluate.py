@@ -257,8 +257,11 @@ def test_every_figure_is_there(measured):
     assert first["unanswered"] == 1
     for name in CLASSES:
         assert 0.0 <= first["auc"][name]["value"] <= 1.0
-    for figure in ("accuracy", "balanced_accuracy", "f1_macro", "sensitivity", "specificity"):
+    for figure in ("accuracy", "accuracy_most_probable", "sensitivity_concluded", "specificity"):
         assert 0.0 <= first[figure]["low"] <= first[figure]["value"] <= first[figure]["high"] <= 1
+    for figure in ("balanced_accuracy", "f1_macro", "sensitivity"):
+        assert 0.0 <= first[figure]["value"] <= 1
+        assert first[figure]["low"] is None  # two patients of a kind give no interval
     assert {each["convention"] for each in told["lungs"]} == {"lung-field", "lung+heart"}
     assert {each["what"] for each in told["lungs"]} == {"channel", "shipped", "annotators"}
     second = next(each for each in told["lungs"] if each["what"] == "annotators")

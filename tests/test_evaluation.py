@@ -120,6 +120,22 @@ def test_class_figures_are_scikit_learns():
         assert estimate.low <= estimate.value <= estimate.high
 
 
+def test_what_a_reader_gets_counts_films_without_conclusion():
+    sure = (0.8, 0.1, 0.1)
+    films = (
+        seen(1, "covid", sure),
+        seen(2, "covid", sure, outcome=Outcome.INCONCLUSIVE),
+        seen(3, "covid", None),
+        seen(4, "covid", (0.1, 0.8, 0.1)),
+    )
+    found = class_figures(Group("ill", films), THRESHOLD)
+    assert found.sensitivity.value == pytest.approx(2 / 3)
+    assert found.sensitivity_concluded.value == pytest.approx(1 / 4)
+    assert found.accuracy.value == pytest.approx(2 / 3)
+    assert found.accuracy_most_probable.value == pytest.approx(2 / 4)
+    assert found.accuracy_unanswered_wrong.value == pytest.approx(2 / 4)
+
+
 def test_covid_is_called_from_the_shipped_threshold_on():
     films = (
         seen(1, "covid", (0.40, 0.45, 0.15)),
@@ -242,6 +258,11 @@ def test_what_cannot_be_known_is_left_out():
     assert mean_estimate([], []) == Estimate(None, None, None)
     assert area([], [], []) == Estimate(None, None, None)
     assert mean_estimate([0.5], ["only"]) == Estimate(0.5, None, None)
+    for patients, known in (("a", "b"), False), (("a", "b", "c"), True):
+        scores = [0.5] * len(patients) + [0.1] * 30
+        truth = [True] * len(patients) + [False] * 30
+        found = area(scores, truth, [*patients, *map(str, range(30))])
+        assert (found.low is not None) is known
     rare = estimates(lambda w: np.array([np.nan if w[0] < 2 else 1.0]), ["a", "b", "c"])
     assert rare == (Estimate(None, None, None),)
     assert Estimate(None, None, None).words() == "–"
@@ -258,6 +279,14 @@ def test_calibration_error_by_hand():
     assert calibration_error(stated, right, np.ones(6)) == pytest.approx(expected)
     doubled = calibration_error(stated, right, np.array([1, 1, 1, 3, 1, 1.0]))
     assert doubled == pytest.approx(6 * abs(0.9 - 0.5) / 8)
+
+
+def test_the_interval_of_the_error_holds_the_error():
+    """A draw holds fewer different films, and so is worse calibrated than all of them."""
+    group, _, _ = random_group(40)
+    found = calibration(group)
+    for error in (found.error, found.error_covid19):
+        assert error.low < error.value < error.high
 
 
 def test_certain_and_right_is_calibrated():

@@ -1,6 +1,6 @@
 """The self-supervision ablation: paired figures, and its block of the model card."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,16 +13,16 @@ from covidnet_node.intended_use import CLASSES
 from covidnet_node.training.ablation import AblationOrder, Arm, ablate
 from covidnet_node.training.dataset import Folder
 from covidnet_node.training.evaluation.card import Block
+from covidnet_node.training.evaluation.classes import Areas
 from covidnet_node.training.evaluation.intervals import (
     DRAWS,
     Estimate,
-    Ranking,
     Weights,
     estimates,
 )
 from covidnet_node.training.evaluation.tables import table
 from covidnet_node.training.recipe import Recipe
-from covidnet_node.training.scores import Score, truths, vectors
+from covidnet_node.training.scores import truths, vectors
 from covidnet_node.training.trial import PRETRAIN_SHARE, Effort, Setup, told
 
 ABLATION = Block("ablation", "covidnet-node train ablation --card")
@@ -122,26 +122,13 @@ def lines(ablation: Ablation) -> Iterator[str]:
 
 
 def _figures(given: Arm, bare: Arm) -> Callable[[Weights], NDArray[np.float64]]:
-    first, second = _Rankings(given.scores), _Rankings(bare.scores)
+    first, second = (Areas(truths(each), vectors(each)) for each in (given.scores, bare.scores))
 
     def figures(weights: Weights) -> NDArray[np.float64]:
-        one, two = first.areas(weights), second.areas(weights)
+        one, two = first.of(weights), second.of(weights)
         return np.concatenate([one, two, one - two])
 
     return figures
-
-
-class _Rankings:
-    """Area of each class against the others and their mean, for many weightings."""
-
-    def __init__(self, scores: Sequence[Score]) -> None:
-        truth, said = truths(scores), vectors(scores)
-        self._rankings = [Ranking(said[:, index], truth == index) for index in range(len(CLASSES))]
-
-    def areas(self, weights: Weights) -> NDArray[np.float64]:
-        """(4,): the classes in the order of intended_use.CLASSES, then the mean."""
-        areas = [ranking.area(weights) for ranking in self._rankings]
-        return np.array([*areas, np.mean(areas)])
 
 
 def _helps(gain: Estimate) -> str:

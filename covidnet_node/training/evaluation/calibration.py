@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from covidnet_node.training.evaluation.classes import COVID19, answered, said, truths
 from covidnet_node.training.evaluation.groups import Group, patients
-from covidnet_node.training.evaluation.intervals import Estimate, Weights, estimates, weighted_mean
+from covidnet_node.training.evaluation.intervals import Estimate, Weights, estimates, mean_estimate
 
 BINS = 15
 
@@ -32,7 +32,7 @@ class Calibration:
     films: int
     error: Estimate
     """Expected calibration error of the most probable class, 15 bins. Biased upwards in small
-    groups, where bins hold few films."""
+    groups, where bins hold few films; the interval is freed of what the draws add to that."""
     error_covid19: Estimate
     """The same of the probability of COVID-19 alone."""
     brier: Estimate
@@ -50,16 +50,13 @@ def calibration(group: Group) -> Calibration | None:
     covid, positive = vectors[:, COVID19], (truth == COVID19).astype(np.float64)
     squares = ((vectors - np.eye(vectors.shape[1])[truth]) ** 2).sum(axis=1)
 
-    def figures(weights: Weights) -> NDArray[np.float64]:
+    def errors(weights: Weights) -> NDArray[np.float64]:
         return np.array(
-            [
-                calibration_error(top, right, weights),
-                calibration_error(covid, positive, weights),
-                weighted_mean(squares, weights),
-            ]
+            [calibration_error(top, right, weights), calibration_error(covid, positive, weights)]
         )
 
-    error, error_covid19, brier = estimates(figures, patients(films))
+    error, error_covid19 = estimates(errors, patients(films), biased=True)
+    brier = mean_estimate(squares.tolist(), patients(films))
     bins = _bins(top, right)
     return Calibration(group.name, len(films), error, error_covid19, brier, bins)
 

@@ -21,13 +21,13 @@ from covidnet_node.training.evaluation.intervals import (
     estimates,
     mean_estimate,
     ratio,
-    weighted_mean,
+    share_estimate,
 )
 
 COVID19 = CLASSES.index("covid19")
 Vectors = NDArray[np.float64]
 Figures = Callable[[Weights], NDArray[np.float64]]
-_NOTHING = (Estimate(None, None, None),) * 15
+_NOTHING = (Estimate(None, None, None),) * 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ClassFigures:
     accuracy_unanswered_wrong: Estimate
     """The same with every film without answer counted as wrong."""
     accuracy_most_probable: Estimate
-    """Of the most probable class."""
+    """Of the most probable class; a film without answer is wrong."""
     balanced_accuracy: Estimate
     """Mean recall of the classes that are there."""
     f1: PerClass
@@ -69,7 +69,9 @@ class ClassFigures:
     """Mean over the classes that are there."""
     recall: PerClass
     sensitivity: Estimate
-    """COVID-19 at the shipped threshold."""
+    """COVID-19 at the shipped threshold, over answered films, inconclusive ones as called."""
+    sensitivity_concluded: Estimate
+    """Of all COVID-19 films, those that the node concludes to be COVID-19."""
     specificity: Estimate
     confusion: tuple[tuple[int, ...], ...]
     """Rows: truth. Columns: called, in the order of intended_use.CLASSES, then no answer."""
@@ -115,8 +117,7 @@ def class_figures(group: Group, threshold: float) -> ClassFigures | None:
     truth, vectors = truths(told), said(told)
     called = call(vectors, threshold)
     found = estimates(_figures(truth, vectors, called), patients(told)) if told else _NOTHING
-    right = dict(zip((each.answer.key for each in told), truth == called, strict=True))
-    strict = [float(right.get(each.answer.key, False)) for each in films]
+    likeliest = vectors.argmax(axis=1)
     outcomes = [each.answer.outcome for each in films]
     return ClassFigures(
         group=group.name,
@@ -132,10 +133,11 @@ def class_figures(group: Group, threshold: float) -> ClassFigures | None:
         recall=PerClass(*found[8:11]),
         balanced_accuracy=found[11],
         accuracy=found[12],
-        accuracy_most_probable=found[13],
         sensitivity=found[8],
-        specificity=found[14],
-        accuracy_unanswered_wrong=mean_estimate(strict, patients(films)),
+        specificity=found[13],
+        accuracy_unanswered_wrong=_right(films, told, called),
+        accuracy_most_probable=_right(films, told, likeliest),
+        sensitivity_concluded=_concluded(films, told, called),
         confusion=_confusion(films, truth, called),
     )
 
@@ -146,10 +148,10 @@ def member_figures(group: Group, names: Sequence[str]) -> tuple[MemberFigures, .
     truth = truths(told)
     if set(truth.tolist()) != set(range(len(CLASSES))):
         return ()
-    ensemble = _Areas(truth, said(told))
+    ensemble = Areas(truth, said(told))
     found = []
     for index, name in enumerate(names):
-        alone = _Areas(truth, np.array([each.answer.members[index] for each in told]))
+        alone = Areas(truth, np.array([each.answer.members[index] for each in told]))
         found.append(MemberFigures(name, *estimates(_against(ensemble, alone), patients(told))))
     return tuple(found)
 
@@ -161,7 +163,7 @@ def call(vectors: Vectors, threshold: float) -> NDArray[np.int64]:
     )
 
 
-class _Areas:
+class Areas:
     """Area of each class against the rest, for many weightings."""
 
     def __init__(self, truth: NDArray[np.int64], vectors: Vectors) -> None:
@@ -194,7 +196,7 @@ def specificity(table: NDArray[np.float64]) -> float:
     return 1.0 - ratio(float(others[:, COVID19].sum()), float(others.sum()))
 
 
-def _against(ensemble: _Areas, alone: _Areas) -> Figures:
+def _against(ensemble: Areas, alone: Areas) -> Figures:
     def figures(weights: Weights) -> NDArray[np.float64]:
         together, single = (areas.of(weights)[[COVID19, -1]] for areas in (ensemble, alone))
         return np.concatenate([single, together - single])
@@ -202,17 +204,35 @@ def _against(ensemble: _Areas, alone: _Areas) -> Figures:
     return figures
 
 
+def _right(films: Sequence[Seen], told: Sequence[Seen], classes: NDArray[np.int64]) -> Estimate:
+    """Share of all films that have been given their class; those without an answer have not."""
+    given = dict(zip((each.answer.key for each in told), classes.tolist(), strict=True))
+    right = [float(given.get(each.answer.key) == each.exam.truth) for each in films]
+    return mean_estimate(right, patients(films))
+
+
+def _concluded(films: Sequence[Seen], told: Sequence[Seen], called: NDArray[np.int64]) -> Estimate:
+    """Share of the COVID-19 films on which the node concludes so."""
+    given = dict(zip((each.answer.key for each in told), called.tolist(), strict=True))
+    ill = [each for each in films if each.exam.truth == COVID19]
+    return share_estimate(
+        [
+            each.answer.outcome is Outcome.ANALYZED and given.get(each.answer.key) == COVID19
+            for each in ill
+        ],
+        patients(ill),
+    )
+
+
 def _figures(truth: NDArray[np.int64], vectors: Vectors, called: NDArray[np.int64]) -> Figures:
-    """Areas and macro, F1 and macro, recalls and balanced, two accuracies, specificity."""
-    areas, kinds = _Areas(truth, vectors), len(CLASSES)
+    """Areas and macro, F1 and macro, recalls and balanced, accuracy, specificity."""
+    areas, kinds = Areas(truth, vectors), len(CLASSES)
     cell = truth * kinds + called
-    likeliest = (vectors.argmax(axis=1) == truth).astype(np.float64)
     there = np.bincount(truth, minlength=kinds) > 0
 
     def figures(weights: Weights) -> NDArray[np.float64]:
         table = _table(cell, weights)
         f1, recall = from_confusion(table, there)
-        accuracies = (table.trace() / weights.sum(), weighted_mean(likeliest, weights))
         return np.array(
             [
                 *areas.of(weights),
@@ -220,7 +240,7 @@ def _figures(truth: NDArray[np.int64], vectors: Vectors, called: NDArray[np.int6
                 f1[there].mean(),
                 *recall,
                 recall[there].mean(),
-                *accuracies,
+                table.trace() / weights.sum(),
                 specificity(table),
             ]
         )

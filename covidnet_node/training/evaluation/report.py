@@ -1,6 +1,6 @@
 """The figures as a page that a person can read: Markdown, with plots beside it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from covidnet_node.intended_use import CLASSES
@@ -10,6 +10,7 @@ from covidnet_node.training.evaluation.evaluation import Evaluation, Measured
 from covidnet_node.training.evaluation.exams import ALL
 from covidnet_node.training.evaluation.intervals import DRAWS
 from covidnet_node.training.evaluation.plots import draw_plots
+from covidnet_node.training.evaluation.tables import table
 
 FILE = "evaluation.md"
 
@@ -68,8 +69,9 @@ def _about(evaluation: Evaluation) -> Iterator[str]:
     yield ""
     yield (
         f"In parentheses: 95 % intervals, bootstrap over patients, {DRAWS} draws. – means that "
-        "these films cannot tell (one class only, or too few). Where every film or none is right, "
-        "the bootstrap gives an interval without width: it is not certainty. Adults are all films "
+        "these films cannot tell (one class only). A figure without an interval rests on fewer "
+        "than three patients of a kind. Where every film or none is right, the bootstrap gives an "
+        "interval without width: it is not certainty. Adults are all films "
         f"but those of {CHILDREN}, where there are any."
     )
 
@@ -77,11 +79,12 @@ def _about(evaluation: Evaluation) -> Iterator[str]:
 def _goals(evaluation: Evaluation) -> Iterator[str]:
     yield (
         "Reached: with the whole interval (yes), without it (value only). Accuracy here is of the "
-        "most probable class; an AUC over several sources may reward recognizing the hospital."
+        "most probable class, no answer being wrong; an AUC over several sources may reward "
+        "recognizing the hospital."
     )
     yield ""
     rows = ((e.what, e.measured.words(), e.aim, e.reached) for e in evaluation.goals)
-    yield from _table(("what", "measured", "goal", "reached"), rows)
+    yield from table(("what", "measured", "goal", "reached"), rows)
 
 
 def _trained(split: str) -> bool:
@@ -95,12 +98,12 @@ def _outcomes(evaluation: Evaluation) -> Iterator[str]:
         (e.group, e.films, e.analyzed.words(), e.inconclusive.words(), e.not_analyzed.words())
         for e in evaluation.outcomes
     )
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
     if evaluation.outcomes:
         yield from ("", "Why, over all films:", "")
         why = evaluation.outcomes[0].why
         rows_why = ((each.outcome, each.reason, each.detail, each.films) for each in why)
-        yield from _table(("outcome", "reason", "remark", "films"), rows_why)
+        yield from table(("outcome", "reason", "remark", "films"), rows_why)
 
 
 def _classes(evaluation: Evaluation) -> Iterator[str]:
@@ -108,18 +111,23 @@ def _classes(evaluation: Evaluation) -> Iterator[str]:
     yield (
         "Films without an answer have no AUC. Inconclusive films count with their probabilities. "
         f"COVID-19 is called from {threshold:.3f} on. Labels follow sources in public data: an "
-        "AUC over sources may reward recognizing the hospital; within a source it cannot."
+        "AUC over sources may reward recognizing the hospital; within a source it cannot. "
+        "Accuracy, recalls, sensitivity and specificity are of the called class, inconclusive "
+        "films as they would be called; *sensitivity, concluded* is the share of all COVID-19 "
+        "films on which the node really concludes COVID-19, and *most probable* counts no answer "
+        "as wrong, too."
     )
     yield ""
     areas = ("group", "films", "patients", *CLASSES, "no answer", "inconclusive")
-    yield from _table(
+    yield from table(
         (*areas, *(f"AUC {name}" for name in CLASSES), "AUC macro"), _areas(evaluation)
     )
     yield ""
     called = ("group", "accuracy", "unanswered wrong", "most probable", "balanced", "F1 macro")
-    yield from _table((*called, "sensitivity", "specificity"), _called(evaluation))
+    rates = ("sensitivity", "sensitivity, concluded", "specificity")
+    yield from table((*called, *rates), _called(evaluation))
     yield ""
-    yield from _table(
+    yield from table(
         ("group", *(f"F1 {name}" for name in CLASSES), *(f"recall {name}" for name in CLASSES)),
         ((e.group, *_three(e.f1), *_three(e.recall)) for e in evaluation.classes),
     )
@@ -149,13 +157,14 @@ def _called(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
             e.balanced_accuracy.words(),
             e.f1_macro.words(),
             e.sensitivity.words(),
+            e.sensitivity_concluded.words(),
             e.specificity.words(),
         )
 
 
 def _confusion(each: ClassFigures) -> Iterator[str]:
     rows = ((name, *row) for name, row in zip(CLASSES, each.confusion, strict=True))
-    yield from _table(("label \\ called", *CLASSES, "no answer"), rows)
+    yield from table(("label \\ called", *CLASSES, "no answer"), rows)
 
 
 def _members(evaluation: Evaluation) -> Iterator[str]:
@@ -170,13 +179,14 @@ def _members(evaluation: Evaluation) -> Iterator[str]:
         )
         for e in evaluation.members
     )
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
 
 
 def _calibration(evaluation: Evaluation) -> Iterator[str]:
     yield (
         "Over 15 bins, of the most probable class. Few films make the error look larger than it "
-        "is, and every draw of the bootstrap even more so: small groups and intervals err upwards."
+        "is, so small groups err upwards; every draw of the bootstrap does so even more, and the "
+        "intervals are moved back by that."
     )
     yield ""
     columns = ("group", "films", "error (15 bins)", "error of covid19", "Brier")
@@ -184,7 +194,7 @@ def _calibration(evaluation: Evaluation) -> Iterator[str]:
         (e.group, e.films, e.error.words(), e.error_covid19.words(), e.brier.words())
         for e in evaluation.calibration
     )
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
 
 
 def _lungs(evaluation: Evaluation) -> Iterator[str]:
@@ -210,7 +220,7 @@ def _lungs(evaluation: Evaluation) -> Iterator[str]:
         )
         for e in evaluation.lungs
     )
-    yield from _table((*columns, "boundary, mean", "boundary, 95 %", "no plausible outline"), rows)
+    yield from table((*columns, "boundary, mean", "boundary, 95 %", "no plausible outline"), rows)
 
 
 def _heatmaps(evaluation: Evaluation) -> Iterator[str]:
@@ -240,7 +250,7 @@ def _heatmaps(evaluation: Evaluation) -> Iterator[str]:
         for e in evaluation.heatmaps
     )
     more = ("in reference lungs", "of film", "of crop", "insertion", "random", "deletion", "random")
-    yield from _table((*columns, *more), rows)
+    yield from table((*columns, *more), rows)
 
 
 def _shortcuts(evaluation: Evaluation) -> Iterator[str]:
@@ -251,7 +261,7 @@ def _shortcuts(evaluation: Evaluation) -> Iterator[str]:
     )
     yield ""
     rows = ((e.group, e.test, e.films, *_three(e.auc)) for e in evaluation.shortcuts)
-    yield from _table(("group", "test", "films", *(f"AUC {name}" for name in CLASSES)), rows)
+    yield from table(("group", "test", "films", *(f"AUC {name}" for name in CLASSES)), rows)
 
 
 def _foreign(evaluation: Evaluation) -> Iterator[str]:
@@ -275,7 +285,7 @@ def _foreign(evaluation: Evaluation) -> Iterator[str]:
         for e in evaluation.foreign
     )
     more = ("against", "of these without conclusion", "AUC", "else called")
-    yield from _table((*columns, *more), rows)
+    yield from table((*columns, *more), rows)
 
 
 def _laterals(evaluation: Evaluation) -> Iterator[str]:
@@ -289,18 +299,11 @@ def _laterals(evaluation: Evaluation) -> Iterator[str]:
 
 def _failures(evaluation: Evaluation) -> Iterator[str]:
     rows = ((e.key, e.view, e.label, e.words) for e in evaluation.failures)
-    yield from _table(("film", "view", "label", "what went wrong"), rows)
+    yield from table(("film", "view", "label", "what went wrong"), rows)
 
 
 def _three(each: PerClass) -> tuple[str, str, str]:
     return each.covid19.words(), each.pneumonia.words(), each.normal.words()
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "---|" * len(columns)
-    for row in rows:
-        yield "| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |"
 
 
 def summary(evaluation: Evaluation) -> str:
