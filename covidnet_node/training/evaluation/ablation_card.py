@@ -13,7 +13,7 @@ from covidnet_node.intended_use import CLASSES
 from covidnet_node.training.ablation import AblationOrder, Arm, ablate
 from covidnet_node.training.dataset import Folder
 from covidnet_node.training.evaluation.card import Block
-from covidnet_node.training.evaluation.classes import Areas
+from covidnet_node.training.evaluation.classes import ClassRankings
 from covidnet_node.training.evaluation.intervals import (
     DRAWS,
     Estimate,
@@ -122,7 +122,9 @@ def lines(ablation: Ablation) -> Iterator[str]:
 
 
 def _figures(given: Arm, bare: Arm) -> Callable[[Weights], NDArray[np.float64]]:
-    first, second = (Areas(truths(each), vectors(each)) for each in (given.scores, bare.scores))
+    first, second = (
+        ClassRankings(truths(each), vectors(each)) for each in (given.scores, bare.scores)
+    )
 
     def figures(weights: Weights) -> NDArray[np.float64]:
         one, two = first.of(weights), second.of(weights)

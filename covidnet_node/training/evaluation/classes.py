@@ -148,10 +148,10 @@ def member_figures(group: Group, names: Sequence[str]) -> tuple[MemberFigures, .
     truth = truths(told)
     if set(truth.tolist()) != set(range(len(CLASSES))):
         return ()
-    ensemble = Areas(truth, said(told))
+    ensemble = ClassRankings(truth, said(told))
     found = []
     for index, name in enumerate(names):
-        alone = Areas(truth, np.array([each.answer.members[index] for each in told]))
+        alone = ClassRankings(truth, np.array([each.answer.members[index] for each in told]))
         found.append(MemberFigures(name, *estimates(_against(ensemble, alone), patients(told))))
     return tuple(found)
 
@@ -163,7 +163,7 @@ def call(vectors: Vectors, threshold: float) -> NDArray[np.int64]:
     )
 
 
-class Areas:
+class ClassRankings:
     """Area of each class against the rest, for many weightings."""
 
     def __init__(self, truth: NDArray[np.int64], vectors: Vectors) -> None:
@@ -196,7 +196,7 @@ def specificity(table: NDArray[np.float64]) -> float:
     return 1.0 - ratio(float(others[:, COVID19].sum()), float(others.sum()))
 
 
-def _against(ensemble: Areas, alone: Areas) -> Figures:
+def _against(ensemble: ClassRankings, alone: ClassRankings) -> Figures:
     def figures(weights: Weights) -> NDArray[np.float64]:
         together, single = (areas.of(weights)[[COVID19, -1]] for areas in (ensemble, alone))
         return np.concatenate([single, together - single])
@@ -225,8 +225,8 @@ def _concluded(films: Sequence[Seen], told: Sequence[Seen], called: NDArray[np.i
 
 
 def _figures(truth: NDArray[np.int64], vectors: Vectors, called: NDArray[np.int64]) -> Figures:
-    """Areas and macro, F1 and macro, recalls and balanced, accuracy, specificity."""
-    areas, kinds = Areas(truth, vectors), len(CLASSES)
+    """ClassRankings and macro, F1 and macro, recalls and balanced, accuracy, specificity."""
+    areas, kinds = ClassRankings(truth, vectors), len(CLASSES)
     cell = truth * kinds + called
     there = np.bincount(truth, minlength=kinds) > 0
 
