@@ -249,7 +249,7 @@ def test_every_figure_is_there(measured):
     told = json.loads(as_json(measured.evaluation))
     assert set(told) == {
         "about", "goals", "outcomes", "classes", "members", "calibration", "lungs", "heatmaps",
-        "shortcuts", "foreign", "laterals", "failures",
+        "shortcuts", "foreign", "laterals", "strain", "failures",
     }  # fmt: skip
     first = told["classes"][0]
     assert first["group"] == "all adults"

@@ -136,7 +136,7 @@ def answer_one(exam: Exam, networks: Networks) -> Answer:
     except NotAnalyzed as verdict:
         return _unanswered(exam, not_analyzed(verdict.reason, verdict.detail, None))
     analysis = analyze(picture, networks)
-    reference = _reference(exam.mask, picture.display.shape)
+    reference = read_reference(exam.mask, picture.display.shape)
     outlines = None
     if reference is not None:
         outlines = _outlines(exam, networks, picture.display, analysis, reference)
@@ -187,7 +187,21 @@ def _unanswered(exam: Exam, analysis: Analysis, outlines: Outlines | None = None
     )
 
 
-def _reference(mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+def channel_outline(
+    networks: Networks, display: NDArray[np.uint8], style: str
+) -> NDArray[np.bool_]:
+    """The segmenter's channel of an outline style, thresholded, in the film's geometry.
+
+    An unknown style is taken for what the node means by lung.
+    """
+    manifest = networks.manifest
+    square = segmenter_input(display, manifest.segmenter.side)
+    both = lung_probabilities(networks.segmenter, square[None], networks.device)[0]
+    rough = both[CHANNEL.get(style, LUNG_FIELD)] >= manifest.lungs.threshold
+    return mask_to_source(rough, (display.shape[0], display.shape[1]))
+
+
+def read_reference(mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     """An annotator's outline in the film's geometry; None if there is none to read."""
     if mask is None:
         return None
@@ -205,14 +219,9 @@ def _outlines(
     analysis: Analysis,
     reference: NDArray[np.bool_],
 ) -> Outlines:
-    """An outline of unknown style is compared with what the node means by lung."""
-    manifest = networks.manifest
-    square = segmenter_input(display, manifest.segmenter.side)
-    both = lung_probabilities(networks.segmenter, square[None], networks.device)[0]
-    rough = both[CHANNEL.get(exam.mask_style, LUNG_FIELD)] >= manifest.lungs.threshold
-    found = mask_to_source(rough, (display.shape[0], display.shape[1]))
+    found = channel_outline(networks, display, exam.mask_style)
     shipped = None if analysis.lungs is None else overlap(analysis.lungs, reference)
-    second = _reference(exam.second, display.shape)
+    second = read_reference(exam.second, display.shape)
     annotators = None if second is None else overlap(second, reference)
     return Outlines(overlap(found, reference), shipped, annotators)
 

@@ -54,6 +54,7 @@ from covidnet_node.training.evaluation.groups import (
 )
 from covidnet_node.training.evaluation.heatmaps import HeatFigures, heat_figures
 from covidnet_node.training.evaluation.lungs import LungFigures, lung_figures
+from covidnet_node.training.evaluation.strain import Strain, steps, strain
 
 WORST = 10
 """Failures of each kind that are named."""
@@ -124,6 +125,7 @@ class Evaluation:
     shortcuts: tuple[ShortcutFigures, ...]
     foreign: tuple[Foreign, ...]
     laterals: Laterals
+    strain: Strain
     failures: tuple[Failure, ...]
 
 
@@ -148,13 +150,20 @@ def evaluate(
     with _progress(console) as progress:
         frontal = _see(exams.frontal, networks, kept, progress, "films")
         lateral = _see(exams.lateral, networks, kept, progress, "laterals")
+        task = progress.add_task("strain", total=steps())
+        strained = strain(exams.frontal, networks, lambda: progress.advance(task))
         progress.add_task("figures", total=None)
         about = _about(order, networks.manifest, exams.sha256, frontal, lateral)
-        return Measured(figures(about, frontal, lateral, networks.manifest), frontal)
+        found = figures(about, frontal, lateral, networks.manifest, strained)
+        return Measured(found, frontal)
 
 
 def figures(
-    about: About, seen: Sequence[Seen], lateral: Sequence[Seen], manifest: Manifest
+    about: About,
+    seen: Sequence[Seen],
+    lateral: Sequence[Seen],
+    manifest: Manifest,
+    strained: Strain,
 ) -> Evaluation:
     """Work out every figure from answered films; nothing is analyzed again."""
     threshold = manifest.ensemble.covid19_threshold
@@ -181,6 +190,7 @@ def figures(
         shortcuts=measures.shortcuts,
         foreign=foreign(seen, threshold),
         laterals=laterals(lateral),
+        strain=strained,
         failures=tuple(_failures(seen, threshold)),
     )
 

@@ -37,6 +37,7 @@ def figure_lines(evaluation: Evaluation, heading: str) -> Iterator[str]:
         ("Without lungs", _shortcuts),
         ("Foreign films", _foreign),
         ("Laterals", _laterals),
+        ("Films that come badly, and what is no chest film", _strain),
         ("Films that went wrong", _failures),
     ):
         yield from ("", f"{heading} {title}", "")
@@ -295,6 +296,25 @@ def _laterals(evaluation: Evaluation) -> Iterator[str]:
     if found.answered:
         yield from ("", "Got probabilities all the same:", "")
         yield from (f"- {words}" for words in found.answered)
+
+
+def _strain(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "The outlined films, changed; what moves the lungs moves the reference. Dice is of the "
+        "network's channel of the reference's convention; refused means that the node finds no "
+        "plausible lungs."
+    )
+    yield ""
+    rows = (
+        (e.change, e.convention, e.films, e.dice.words(), e.refused.words())
+        for e in evaluation.strain.strained
+    )
+    yield from table(("change", "convention", "films", "Dice", "refused"), rows)
+    yield ""
+    yield "The same films, so that they are none any more, and drawings: all should be refused."
+    yield ""
+    others = ((e.what, e.images, e.refused.words()) for e in evaluation.strain.impostors)
+    yield from table(("image", "images", "refused"), others)
 
 
 def _failures(evaluation: Evaluation) -> Iterator[str]:
