@@ -114,6 +114,12 @@ def test_a_gpu_that_is_not_there_refuses(weights):
         load_networks(load_manifest(weights), weights, "cuda:9")
 
 
+def test_the_shipped_weights_are_small_enough_to_be_sent_along():
+    files = list(weights_folder(None).glob("*.safetensors"))
+    assert len(files) == 5
+    assert sum(file.stat().st_size for file in files) < 30e6
+
+
 def probabilities_of(mask):
     return np.stack([np.where(mask, 0.97, 0.02)] * 2).astype(np.float32)
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from covidnet_node.cli import app
 from covidnet_node.errors import BadConfig
 from covidnet_node.models.manifest import load_manifest
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_classifier
@@ -27,7 +29,7 @@ from covidnet_node.training.loop import Task, fit
 from covidnet_node.training.mix_styles import mixed_styles
 from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.segmenter import segmentation_loss, train_segmenter
-from tests.tiny_medicine import draw_folder, tiny_recipe, train_everything
+from tests.tiny_medicine import draw_folder, tiny_recipe, tiny_recipe_file, train_everything
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +229,19 @@ def test_a_stopped_run_goes_on(data, tmp_path):
     train_segmenter(data, tmp_path, 1.0, longer)
     lines = (tmp_path / "segmenter" / "curve.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
+
+
+def test_one_command_makes_the_weights_folder(data, tmp_path):
+    """`make train`: every stage through its own door, an epoch each."""
+    words = ["train", "all", "--data", str(data.path), "--runs", str(tmp_path / "runs")]
+    words += ["--weights", str(tmp_path / "weights"), "--budget", "1"]
+    words += ["--recipe", str(tiny_recipe_file(tmp_path / "recipe.toml"))]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    manifest = load_manifest(tmp_path / "weights")
+    assert manifest.data_sha256 == data.sha256
+    assert [member.self_supervised for member in manifest.members] == [True, True]
+    assert load_networks(manifest, tmp_path / "weights", "cpu").segmenter is not None
 
 
 def test_the_budget_ends_a_stage_within_an_epoch(tmp_path):

@@ -80,12 +80,26 @@ def tiny_recipe():
     )
 
 
+TINY_NUMBERS = {
+    "threads": "1",
+    "side": "64",
+    "batch": "4",
+    "epochs": "1",
+    "threshold": "0.0",
+    "least_lung": "0.0",
+    "most_bridge": "1.0",
+    "most_on_border": "1.0",
+    "least_trust": "0.0",
+}
+
+
 def tiny_recipe_file(path: Path) -> Path:
-    """The shipped recipe.toml with the crops and stages of tiny_recipe, for command lines."""
-    shipped = SHIPPED.read_text(encoding="utf-8")
-    assert shipped.count("side = 160") == 1
-    tiny = re.sub(r"(?m)^batch = \d+", "batch = 4", shipped.replace("side = 160", "side = 64"))
-    path.write_text(re.sub(r"(?m)^epochs = \d+", "epochs = 1", tiny), encoding="utf-8")
+    """The shipped recipe.toml with the numbers of tiny_recipe, for command lines."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    for name, number in TINY_NUMBERS.items():
+        text, count = re.subn(rf"(?m)^{name} = [\d.]+", f"{name} = {number}", text)
+        assert count
+    path.write_text(text, encoding="utf-8")
     return path
 
 
