@@ -128,7 +128,7 @@ def test_the_difference_is_paired(measured, monkeypatch):
 def test_the_card_tells_what_was_compared(measured):
     text = "\n".join(lines(measured[1]))
     assert "validation split" in text
-    assert "15 minutes each" in text
+    assert "20% of its time" in text
     assert measured[1].setup.data_sha256 in text
     assert "| difference |" in text
 

@@ -94,10 +94,10 @@ def unseen_lines(found: Sequence[UnseenLungs], order: UnseenOrder) -> Iterator[s
             f"{each.iou.words()}; edges apart by {each.boundary.words()} percent of the diagonal."
         )
         yield (
-            f"- Trained on {each.trained_on} outlined films of other places, {each.epochs} epochs, "
-            f"{order.minutes:g} minutes at most; the goal for a source never seen is 0.96."
+            f"- Trained on {each.trained_on} outlined films of other places, {each.epochs} epochs; "
+            "the goal for a source never seen is 0.96."
         )
-    yield f"- made {order.at:%Y-%m-%d %H:%M} UTC by `{order.command}`"
+    yield f"- measured {order.at:%Y-%m-%d %H:%M} UTC by `{order.command}`"
 
 
 def as_json(found: Sequence[UnseenLungs]) -> str:

@@ -44,7 +44,6 @@ class Ablation:
 
     at: datetime
     command: str
-    minutes: float
     setup: Setup
     """Of the arm with it; the other differs in that alone."""
     films: int
@@ -69,7 +68,6 @@ def measure_ablation(data: Folder, runs: Path, order: AblationOrder, recipe: Rec
     return Ablation(
         at=order.at,
         command=order.command,
-        minutes=order.minutes,
         setup=given.setup,
         films=len(given.scores),
         patients=len({score.patient for score in given.scores}),
@@ -91,13 +89,12 @@ def as_json(ablation: Ablation) -> str:
 def lines(ablation: Ablation) -> Iterator[str]:
     """How it was measured, and the table."""
     setup = ablation.setup
-    yield f"- made {ablation.at:%Y-%m-%d %H:%M} UTC by `{ablation.command}`"
+    yield f"- measured {ablation.at:%Y-%m-%d %H:%M} UTC by `{ablation.command}`"
     yield f"- data manifest SHA-256 {setup.data_sha256}"
     yield (
         f"- member {setup.member} ({setup.architecture}, lung crops of {setup.side} px, seed "
-        f"{setup.seed}), one run each; {ablation.minutes / 2:g} minutes each, "
-        f"{PRETRAIN_SHARE:.0%} of them for pneumonia against normal. Self-supervision came before "
-        "and on top: the arm with it has had more time in all"
+        f"{setup.seed}), one run each, {PRETRAIN_SHARE:.0%} of its time for pneumonia against "
+        "normal. Self-supervision came before and on top: the arm with it has had more time in all"
     )
     yield (
         f"- {ablation.films} films of {ablation.patients} patients of the **validation split** "

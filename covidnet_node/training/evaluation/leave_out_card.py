@@ -36,12 +36,12 @@ def lines(figures: LeaveOut) -> Iterator[str]:
 
 def _about(figures: LeaveOut) -> Iterator[str]:
     setup = figures.setup
-    yield f"- made {figures.at:%Y-%m-%d %H:%M} UTC by `{figures.command}`"
+    yield f"- measured {figures.at:%Y-%m-%d %H:%M} UTC by `{figures.command}`"
     yield f"- data manifest SHA-256 {setup.data_sha256}"
     yield (
         f"- every film is scored by a model that never saw its group: **member {setup.member} "
         f"alone** ({setup.architecture}, lung crops of {setup.side} px, seed {setup.seed}), not "
-        f"the ensemble; {figures.minutes:g} minutes shared alike by the groups, "
+        f"the ensemble; {figures.minutes:.0f} minutes of training in all, "
         f"{PRETRAIN_SHARE:.0%} of each run's supervised minutes for pneumonia against normal"
     )
     yield f"- {_longer(figures)}"

@@ -65,6 +65,7 @@ class LeaveOut:
     at: datetime
     command: str
     minutes: float
+    """That all runs together have been trained, as their learning curves tell."""
     setup: Setup
     """Of every run, but for what each leaves out."""
     outlined: tuple[str, ...]
@@ -90,7 +91,7 @@ def measure_left_out(data: Folder, runs: Path, order: LeaveOutOrder, recipe: Rec
     return LeaveOut(
         at=order.at,
         command=order.command,
-        minutes=order.minutes,
+        minutes=sum(each.minutes for group in found for each in group.result.efforts),
         setup=setup_of(data, runs, order.member, recipe, (), self_supervised=order.self_supervised),
         outlined=tuple(
             sorted(
