@@ -4,7 +4,7 @@ Films without an answer cannot have an AUC; they are counted beside it, and one 
 them as wrong. Inconclusive films count with their probabilities.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +117,6 @@ def class_figures(group: Group, threshold: float) -> ClassFigures | None:
     truth, vectors = truths(told), said(told)
     called = call(vectors, threshold)
     found = estimates(_figures(truth, vectors, called), patients(told)) if told else _NOTHING
-    likeliest = vectors.argmax(axis=1)
     outcomes = [each.answer.outcome for each in films]
     return ClassFigures(
         group=group.name,
@@ -135,9 +134,9 @@ def class_figures(group: Group, threshold: float) -> ClassFigures | None:
         accuracy=found[12],
         sensitivity=found[8],
         specificity=found[13],
-        accuracy_unanswered_wrong=_right(films, told, called),
-        accuracy_most_probable=_right(films, told, likeliest),
-        sensitivity_concluded=_concluded(films, told, called),
+        accuracy_unanswered_wrong=_right(films, _given(told, called)),
+        accuracy_most_probable=_right(films, _given(told, vectors.argmax(axis=1))),
+        sensitivity_concluded=_concluded(films, _given(told, called)),
         confusion=_confusion(films, truth, called),
     )
 
@@ -204,16 +203,19 @@ def _against(ensemble: ClassRankings, alone: ClassRankings) -> Figures:
     return figures
 
 
-def _right(films: Sequence[Seen], told: Sequence[Seen], classes: NDArray[np.int64]) -> Estimate:
+def _given(told: Sequence[Seen], classes: NDArray[np.int64]) -> dict[str, int]:
+    """By key; a film without an answer has no class."""
+    return dict(zip((each.answer.key for each in told), classes.tolist(), strict=True))
+
+
+def _right(films: Sequence[Seen], given: Mapping[str, int]) -> Estimate:
     """Share of all films that have been given their class; those without an answer have not."""
-    given = dict(zip((each.answer.key for each in told), classes.tolist(), strict=True))
     right = [float(given.get(each.answer.key) == each.exam.truth) for each in films]
     return mean_estimate(right, patients(films))
 
 
-def _concluded(films: Sequence[Seen], told: Sequence[Seen], called: NDArray[np.int64]) -> Estimate:
+def _concluded(films: Sequence[Seen], given: Mapping[str, int]) -> Estimate:
     """Share of the COVID-19 films on which the node concludes so."""
-    given = dict(zip((each.answer.key for each in told), called.tolist(), strict=True))
     ill = [each for each in films if each.exam.truth == COVID19]
     return share_estimate(
         [
@@ -225,7 +227,7 @@ def _concluded(films: Sequence[Seen], told: Sequence[Seen], called: NDArray[np.i
 
 
 def _figures(truth: NDArray[np.int64], vectors: Vectors, called: NDArray[np.int64]) -> Figures:
-    """ClassRankings and macro, F1 and macro, recalls and balanced, accuracy, specificity."""
+    """Areas and macro, F1 and macro, recalls and balanced, accuracy, specificity."""
     areas, kinds = ClassRankings(truth, vectors), len(CLASSES)
     cell = truth * kinds + called
     there = np.bincount(truth, minlength=kinds) > 0

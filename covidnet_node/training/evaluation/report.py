@@ -80,8 +80,8 @@ def _about(evaluation: Evaluation) -> Iterator[str]:
 def _goals(evaluation: Evaluation) -> Iterator[str]:
     yield (
         "Reached: with the whole interval (yes), without it (value only). Accuracy here is of the "
-        "most probable class, no answer being wrong; an AUC over several sources may reward "
-        "recognizing the hospital."
+        "most probable class, a film without an answer being wrong; an AUC over several sources "
+        "may reward recognizing the hospital."
     )
     yield ""
     rows = ((e.what, e.measured.words(), e.aim, e.reached) for e in evaluation.goals)
@@ -115,8 +115,8 @@ def _classes(evaluation: Evaluation) -> Iterator[str]:
         "AUC over sources may reward recognizing the hospital; within a source it cannot. "
         "Accuracy, recalls, sensitivity and specificity are of the called class, inconclusive "
         "films as they would be called; *sensitivity, concluded* is the share of all COVID-19 "
-        "films on which the node really concludes COVID-19, and *most probable* counts no answer "
-        "as wrong, too."
+        "films on which the node really concludes COVID-19, and in *most probable*, too, a "
+        "film without an answer is wrong."
     )
     yield ""
     areas = ("group", "films", "patients", *CLASSES, "no answer", "inconclusive")
