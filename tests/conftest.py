@@ -39,6 +39,18 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for what the tests of a module share; gone with the module.
+
+    One training, however tiny, leaves hundreds of megabytes: kept until the end, those of all
+    modules would fill a small disk.
+    """
+    folder = tmp_path_factory.mktemp("module")
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
 def fake_pacs() -> Iterator[FakePacs]:
     """A PACS that stores everything until its script says otherwise."""

@@ -19,7 +19,7 @@ from covidnet_node.training.evaluation import ablation_card
 from covidnet_node.training.evaluation.ablation_card import ABLATION, lines, measure_ablation
 from covidnet_node.training.scores import Score, read_scores
 from covidnet_node.training.selfsupervise import selfsupervise_member
-from tests.tiny_medicine import draw_folder, tiny_recipe, tiny_recipe_file
+from tests.tiny_medicine import copy_runs, draw_folder, tiny_recipe, tiny_recipe_file
 
 ORDER = AblationOrder(
     member="B",
@@ -35,9 +35,9 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measured(data, tmp_path_factory):
+def measured(data, module_path):
     """Both arms, once: the runs folder and the figures."""
-    folder = tmp_path_factory.mktemp("runs")
+    folder = module_path / "runs"
     stages.segmenter(data.path, folder, 1.0, tiny_recipe())
     with pytest.raises(BadConfig, match="train selfsupervise"):
         ablate(data, folder, ORDER, tiny_recipe())
@@ -49,8 +49,7 @@ def measured(data, tmp_path_factory):
 @pytest.fixture
 def runs(measured, tmp_path):
     """A copy of the finished runs, to be spoiled."""
-    shutil.copytree(measured[0], tmp_path / "runs", symlinks=True)
-    return tmp_path / "runs"
+    return copy_runs(measured[0], tmp_path / "runs")
 
 
 def arms(runs):

@@ -20,9 +20,9 @@ from tests.tiny_medicine import drawn_chest, sighted, tiny_weights
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
+def networks(module_path):
     """Tiny, sees dark ellipses as lungs, and believes all it sees."""
-    return limits(sighted(tiny_weights(tmp_path_factory.mktemp("tiny"))))
+    return limits(sighted(tiny_weights(module_path / "tiny")))
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,8 @@ MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return tiny_weights(tmp_path_factory.mktemp("tiny"))
+def weights(module_path):
+    return tiny_weights(module_path / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from covidnet_node.training.evaluation.leave_out_figures import as_json, measure
 from covidnet_node.training.leave_out import LeaveOutOrder, leave_out, remaining, to_be_scored
 from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.scores import Score
-from tests.tiny_medicine import draw_folder, tiny_recipe, tiny_recipe_file
+from tests.tiny_medicine import copy_runs, draw_folder, tiny_recipe, tiny_recipe_file
 
 ORDER = LeaveOutOrder(
     member="B",
@@ -40,17 +40,18 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lungs(data, tmp_path_factory):
+def lungs(data, module_path):
     """A runs folder in which only the lungs have been cut out."""
-    folder = tmp_path_factory.mktemp("lungs")
+    folder = module_path / "lungs"
     stages.segmenter(data.path, folder, 1.0, tiny_recipe())
     return folder
 
 
 @pytest.fixture(scope="module")
-def measured(data, lungs, tmp_path_factory):
+def measured(data, lungs, module_path):
     """All groups, once: the runs folder and the figures."""
-    folder = tmp_path_factory.mktemp("runs")
+    folder = module_path / "runs"
+    folder.mkdir()
     shutil.copy(lungs / "crops.npz", folder)
     return folder, measure_left_out(data, folder, ORDER, tiny_recipe())
 
@@ -58,8 +59,7 @@ def measured(data, lungs, tmp_path_factory):
 @pytest.fixture
 def runs(measured, tmp_path):
     """A copy of the finished runs, to be spoiled."""
-    shutil.copytree(measured[0], tmp_path / "runs", symlinks=True)
-    return tmp_path / "runs"
+    return copy_runs(measured[0], tmp_path / "runs")
 
 
 def group(name):

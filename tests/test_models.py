@@ -24,8 +24,8 @@ LIMITS = load_recipe().lungs
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return tiny_weights(tmp_path_factory.mktemp("tiny"))
+def weights(module_path):
+    return tiny_weights(module_path / "tiny")
 
 
 @pytest.fixture

@@ -115,8 +115,8 @@ def _move_normals_apart(path):
 
 
 @pytest.fixture(scope="module")
-def runs(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
+def runs(data, module_path):
+    folder = module_path / "runs"
     train_everything(data, folder, tiny_recipe())
     return folder
 

@@ -19,8 +19,8 @@ from tests.tiny_medicine import drawn_chest, sighted, tiny_weights
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    return sighted(tiny_weights(tmp_path_factory.mktemp("tiny")))
+def networks(module_path):
+    return sighted(tiny_weights(module_path / "tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ class Bomb:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("tiny"))
+def weights(module_path: Path) -> Path:
+    return tiny_weights(module_path / "tiny")
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """A medicine small enough for tests: drawn films, one-step training, networks with known views."""
 
 import csv
+import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,7 +125,17 @@ def tiny_weights(path: Path) -> Path:
     data = draw_folder(path / "data")
     train_everything(data, path / "runs", recipe)
     export_tiny(data, path / "runs", path / "weights", recipe)
+    shutil.rmtree(path / "runs")
     return path / "weights"
+
+
+def copy_runs(source: Path, target: Path) -> Path:
+    """A runs folder to go on with; training replaces weights whole, so they are only linked."""
+
+    def copy(old: str, new: str) -> None:
+        (os.link if old.endswith(".pt") else shutil.copy2)(old, new)
+
+    return Path(shutil.copytree(source, target, symlinks=True, copy_function=copy))
 
 
 def sighted(folder: Path) -> Networks:
