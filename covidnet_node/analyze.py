@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from covidnet_node.case import Analysis, Explanation, Outcome, Reason
 from covidnet_node.errors import NotAnalyzed
 from covidnet_node.explain.gradcam import Viewpoint, energy_in_lungs, grad_cam
-from covidnet_node.imaging.prepare import Crop, crop_lungs, mask_to_source, segmenter_input
+from covidnet_node.imaging.prepare import Crop, crop_lungs, segmenter_input
 from covidnet_node.intended_use import CLASSES
 from covidnet_node.look import Picture, not_analyzed
 from covidnet_node.models.classify import Classification, classify, input_tensor
@@ -37,11 +37,12 @@ def analyze(picture: Picture, networks: Networks) -> Analysis:
 def _analyze(picture: Picture, networks: Networks) -> Analysis:
     manifest, display = networks.manifest, picture.display
     watch = _Watch(picture.seconds)
-    found = segment(networks, segmenter_input(display, manifest.segmenter.side))
+    square = segmenter_input(display, manifest.segmenter.side)
+    found = segment(networks, square.image)
     watch.lap("segment")
     if not found.plausible:
         raise NotAnalyzed(Reason.NO_PLAUSIBLE_LUNGS, found.remark)
-    lungs = mask_to_source(found.mask, (display.shape[0], display.shape[1]))
+    lungs = square.to_source(found.mask)
     crop = crop_lungs(display, lungs, manifest.crop)
     answer = classify(networks, [crop.image])[0]
     watch.lap("classify")
@@ -54,7 +55,7 @@ def _analyze(picture: Picture, networks: Networks) -> Analysis:
         detail=detail,
         display=display,
         lungs=lungs,
-        lung_area_fraction=found.area_fraction,
+        lung_area_fraction=float(lungs.mean()),
         probabilities=answer.probabilities,
         members=answer.members,
         disagreement=answer.disagreement,

@@ -180,7 +180,7 @@ def test_doubt_is_said():
 def test_segment_finds_what_was_drawn(weights):
     networks = sighted(weights)
     display, true = drawn_chest()
-    found = segment(networks, segmenter_input(display, 64))
+    found = segment(networks, segmenter_input(display, 64).image)
     assert found.plausible, found.remark
     assert found.area_fraction == pytest.approx(true.mean(), abs=0.03)
 
@@ -204,7 +204,7 @@ def glancing(weights, *, far):
 
 
 def test_what_does_not_look_like_a_chest_is_said_so(weights):
-    square = segmenter_input(drawn_chest()[0], 64)
+    square = segmenter_input(drawn_chest()[0], 64).image
     usual = segment(glancing(weights, far=0.0), square)
     assert usual.plausible
     assert usual.strangeness < 0.5

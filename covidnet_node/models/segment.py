@@ -22,7 +22,7 @@ class Lungs:
     mask: NDArray[np.bool_]
     """(side, side), the square that the segmenter saw."""
     area_fraction: float
-    """Share of the image, 0 to 1."""
+    """Share of the square, 0 to 1."""
     plausible: bool
     remark: str
     """Why it is not plausible; empty if it is."""

@@ -151,6 +151,52 @@ def invert_some(images: Tensor, share: float, generator: Generator) -> Tensor:
     return torch.where(chosen, 1.0 - images, images)
 
 
+def consolidate(images: Tensor, lungs: Tensor, share: float, generator: Generator) -> Tensor:
+    """A part of one lung, at any height, as white as the mediastinum, with a soft edge.
+
+    `lungs` are masks, (batch, 1, side, side), 0 or 1. Few outlined films show what the outline is
+    needed for most: a lung without air is still lung.
+    """
+    count, _, side, _ = images.shape
+    axis = torch.linspace(-1, 1, side, device=images.device)
+    rows, columns = axis.view(1, 1, side, 1), axis.view(1, 1, 1, side)
+    area = lungs.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
+    middle = (lungs * columns).sum((1, 2, 3), keepdim=True) / area
+    height = (lungs * rows).sum((1, 2, 3), keepdim=True) / area
+    draw = torch.rand(6, count, 1, 1, 1, generator=generator, device=images.device)
+    half = lungs * ((columns - middle) * (draw[0] - 0.5) > 0)
+    center, reach = height - 0.4 + 1.2 * draw[1], 0.1 + 0.5 * draw[2]
+    band = torch.sigmoid((reach - (rows - center).abs()) / 0.04)
+    soft = functional.avg_pool2d(half, 9, 1, 4) * band
+    opaque = soft * (0.4 + 0.6 * draw[3]) * (draw[4] < share)
+    white = 0.6 + 0.35 * draw[5]
+    return images + opaque * (white - images).clamp_min(0.0)
+
+
+def border(
+    images: Tensor, masks: Tensor, share: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Some films smaller, with a border of any gray around them that is not even enough to cut."""
+    count, _, side, _ = images.shape
+    device = images.device
+    draw = torch.rand(6, count, generator=generator, device=device)
+    chosen = draw[0] < share
+    scale = 1.0 + 0.7 * draw[1:3] * chosen
+    shift = (2 * draw[3:5] - 1) * (scale - 1.0)
+    theta = torch.zeros(count, 2, 3, device=device)
+    theta[:, 0, 0], theta[:, 1, 1] = scale[0], scale[1]
+    theta[:, 0, 2], theta[:, 1, 2] = shift[0], shift[1]
+    grid = functional.affine_grid(theta, [count, 3, side, side], align_corners=False)
+    stack = torch.cat([images, masks, torch.ones_like(images)], 1)
+    placed = functional.grid_sample(stack, grid, align_corners=False)
+    picture, mask, film = placed[:, :1], placed[:, 1:2], placed[:, 2:]
+    gray = (1.4 * draw[5] - 0.2).clamp(0, 1).view(-1, 1, 1, 1)
+    dirt = 0.1 * torch.randn(images.shape, generator=generator, device=device)
+    framed = picture + (1.0 - film) * (gray + dirt).clamp(0, 1)
+    kept = chosen.view(-1, 1, 1, 1)
+    return torch.where(kept, framed, images), torch.where(kept, mask, masks)
+
+
 def cover(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Clouds over the lungs, devices and letters: the outline must be found all the same."""
     side = images.shape[-1]

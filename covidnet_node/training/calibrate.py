@@ -26,6 +26,7 @@ from covidnet_node.training.dataset import (
     balanced_weights,
     for_classes,
 )
+from covidnet_node.training.loop import training_device
 from covidnet_node.training.recipe import Recipe
 
 FILE = "calibration.safetensors"
@@ -86,9 +87,10 @@ def outputs(films: tuple[Film, ...], crops: Crops, runs: Path, recipe: Recipe) -
     rows = {name: row for row, name in enumerate(crops.ids)}
     kept = tuple(film for film in films if film.key in rows)
     images = crops.lungs[[rows[film.key] for film in kept]]
-    members = [load_member(runs, member.name, recipe) for member in recipe.members]
+    place = training_device()
+    members = [load_member(runs, member.name, recipe).to(place) for member in recipe.members]
     parts = [
-        member_outputs(members, prepared(part), torch.device("cpu"))
+        member_outputs(members, prepared(part), place)
         for part in np.array_split(images, max(1, len(images) // 64))
     ]
     return Outputs(

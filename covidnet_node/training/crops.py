@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from covidnet_node.imaging.prepare import crop_lungs, mask_to_source, segmenter_input
+from covidnet_node.imaging.prepare import crop_lungs, segmenter_input
 from covidnet_node.models.nets import build_segmenter, to_device
 from covidnet_node.models.segment import judge_lungs, lung_probabilities
 from covidnet_node.training.dataset import Film, Folder, Split
+from covidnet_node.training.loop import training_device
 from covidnet_node.training.recipe import Recipe
 
 FILE = "crops.npz"
@@ -56,24 +57,25 @@ def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
     network = build_segmenter(recipe.segmenter.architecture)
     state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)
     network.load_state_dict(state)
-    to_device(network, torch.device("cpu"))
+    place = training_device()
+    to_device(network, place)
     side = recipe.crop.side
     ids: list[str] = []
     stacks: dict[str, list[NDArray[Any]]] = {name: [] for name in STACKS}
     for film in track([f for f in data.films if f.split is not Split.NONE], "crops"):
         display = data.display(film)
         square = segmenter_input(display, recipe.segmenter.side)
-        probabilities = lung_probabilities(network, square[None], torch.device("cpu"))[0]
+        probabilities = lung_probabilities(network, square.image[None], place)[0]
         found = judge_lungs(probabilities, recipe.lungs)
         if not found.plausible:
             continue
-        crop = crop_lungs(display, mask_to_source(found.mask, display.shape), recipe.crop)
+        crop = crop_lungs(display, square.to_source(found.mask), recipe.crop)
         ids.append(film.key)
         stacks["lungs"].append(np.round(crop.image * 255).astype(np.uint8))
         stacks["inside"].append(crop.inside)
         stacks["outline"].append(crop.lungs)
-        square = segmenter_input(display, side)
-        stacks["whole"].append(np.round(square * 255).astype(np.uint8))
+        whole = segmenter_input(display, side).image
+        stacks["whole"].append(np.round(whole * 255).astype(np.uint8))
     crops = Crops(tuple(ids), **{name: np.stack(stack) for name, stack in stacks.items()})
     fresh = runs / f"new-{FILE}"
     np.savez(fresh, ids=np.array(ids), **{name: getattr(crops, name) for name in STACKS})

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from covidnet_node.imaging.prepare import segmenter_input
+from covidnet_node.imaging.prepare import Box, segmenter_input
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_segmenter, normalize
 from covidnet_node.training import augment
 from covidnet_node.training.begun import begin_segmenter
@@ -87,18 +87,22 @@ def dice_per_style(network: nn.Module, films: Batch) -> tuple[float, ...]:
 
 def _load(data: Folder, films: tuple[Film, ...], side: int, place: torch.device) -> Batch:
     """Images and masks (n, 1, side, side) as uint8, and each film's channel."""
-    images = [np.round(segmenter_input(data.display(film), side) * 255) for film in films]
-    masks = [_square(data.mask(film), side) for film in films]
+    squares = [segmenter_input(data.display(film), side) for film in films]
+    masks = [
+        _cut(data.mask(film), square.box, side) for film, square in zip(films, squares, strict=True)
+    ]
+    images = np.round(np.stack([square.image for square in squares]) * 255).astype(np.uint8)
     return (
-        torch.from_numpy(np.stack(images).astype(np.uint8)).unsqueeze(1).to(place),
+        torch.from_numpy(images).unsqueeze(1).to(place),
         torch.from_numpy(np.stack(masks)).unsqueeze(1).to(place),
         torch.tensor([CHANNEL[film.mask_style] for film in films], device=place),
     )
 
 
-def _square(mask: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
+def _cut(mask: NDArray[np.bool_], box: Box, side: int) -> NDArray[np.uint8]:
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
+    within = (box.left, box.top, box.right, box.bottom)
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, within))
 
 
 def _batches(films: Batch, size: int, seed: int) -> Iterator[Batch]:
@@ -110,7 +114,10 @@ def _batches(films: Batch, size: int, seed: int) -> Iterator[Batch]:
         chosen = order[start : start + size]
         stack = torch.cat([images[chosen], masks[chosen]], 1).float() / 255
         stack = augment.move(stack, 1.0, generator)
-        picture = augment.cover(stack[:, :1], 0.4, generator)
+        picture, lungs = stack[:, :1], (stack[:, 1:] > 0.5).float()
+        picture = augment.consolidate(picture, lungs, 0.3, generator)
+        picture = augment.cover(picture, 0.4, generator)
         picture = augment.regrade(picture, generator)
         picture = augment.invert_some(picture, 0.15, generator)
-        yield picture, (stack[:, 1:] > 0.5).float(), styles[chosen]
+        picture, lungs = augment.border(picture, lungs, 0.15, generator)
+        yield picture, (lungs > 0.5).float(), styles[chosen]

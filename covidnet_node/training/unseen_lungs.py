@@ -16,7 +16,7 @@ import torch
 from pydantic import TypeAdapter
 
 from covidnet_node.errors import BadConfig
-from covidnet_node.imaging.prepare import mask_to_source, segmenter_input
+from covidnet_node.imaging.prepare import segmenter_input
 from covidnet_node.models.nets import build_segmenter, to_device
 from covidnet_node.models.segment import lung_probabilities
 from covidnet_node.training.dataset import Film, Folder, Split, with_masks
@@ -116,9 +116,9 @@ def _overlaps(
     for film in films:
         display, reference = data.display(film), data.mask(film)
         square = segmenter_input(display, recipe.segmenter.side)
-        both = lung_probabilities(network, square[None], place)[0]
+        both = lung_probabilities(network, square.image[None], place)[0]
         rough = both[CHANNEL[film.mask_style]] >= recipe.lungs.threshold
-        found.append((film, overlap(mask_to_source(rough, reference.shape), reference)))
+        found.append((film, overlap(square.to_source(rough), reference)))
     return found
 
 

@@ -62,7 +62,9 @@ def load_view(runs: Path) -> Distance:
 
 
 def _squares(data: Folder, films: tuple[Film, ...], side: int) -> NDArray[np.float32]:
-    return np.stack([segmenter_input(data.display(film), side) for film in track(films, "views")])
+    return np.stack(
+        [segmenter_input(data.display(film), side).image for film in track(films, "views")]
+    )
 
 
 def _views(network: LungNet, squares: NDArray[np.float32], place: torch.device) -> Tensor:

@@ -114,7 +114,7 @@ def looked_at(path: Path) -> Picture | NotAnalyzed:
     """As the worker does."""
     try:
         picture = look(read_source(path))
-        assert segmenter_input(picture.display, 64).shape == (64, 64)
+        assert segmenter_input(picture.display, 64).image.shape == (64, 64)
     except NotAnalyzed as verdict:
         return verdict
     return picture

@@ -22,8 +22,8 @@ from covidnet_node.imaging.picture import open_picture
 from covidnet_node.imaging.prepare import (
     crop_lungs,
     lung_box,
-    mask_to_source,
     resize,
+    scale_mask,
     segmenter_input,
 )
 from covidnet_node.look import look_at_picture, not_analyzed
@@ -196,9 +196,9 @@ def channel_outline(
     """
     manifest = networks.manifest
     square = segmenter_input(display, manifest.segmenter.side)
-    both = lung_probabilities(networks.segmenter, square[None], networks.device)[0]
+    both = lung_probabilities(networks.segmenter, square.image[None], networks.device)[0]
     rough = both[CHANNEL.get(style, LUNG_FIELD)] >= manifest.lungs.threshold
-    return mask_to_source(rough, (display.shape[0], display.shape[1]))
+    return square.to_source(rough)
 
 
 def read_reference(mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
@@ -209,7 +209,7 @@ def read_reference(mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.bool
         reference = open_picture(mask) >= 128
     except NotAnalyzed:
         return None
-    return mask_to_source(reference, (shape[0], shape[1]))
+    return scale_mask(reference, (shape[0], shape[1]))
 
 
 def _outlines(

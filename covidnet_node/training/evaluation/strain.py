@@ -140,7 +140,7 @@ def _impostors(
 
 def _refuses(networks: Networks, display: Display) -> bool:
     square = segmenter_input(display, networks.manifest.segmenter.side)
-    return not segment(networks, square).plausible
+    return not segment(networks, square.image).plausible
 
 
 def _as_it_is(display: Display, outline: Outline, _lots: Generator) -> tuple[Display, Outline]:

@@ -19,7 +19,6 @@ from torch import nn
 from covidnet_node.imaging.prepare import (
     Crop,
     crop_lungs,
-    mask_to_source,
     resize,
     segmenter_input,
 )
@@ -88,11 +87,11 @@ def _both(
 ) -> NDArray[np.uint8] | None:
     """(1, 2, SIDE, SIDE): both gray scales, or None where the lungs are implausible."""
     square = segmenter_input(display, recipe.segmenter.side)
-    probabilities = lung_probabilities(segmenter, square[None], torch.device("cpu"))[0]
+    probabilities = lung_probabilities(segmenter, square.image[None], torch.device("cpu"))[0]
     found = judge_lungs(probabilities, recipe.lungs)
     if not found.plausible:
         return None
-    lungs = mask_to_source(found.mask, display.shape)
+    lungs = square.to_source(found.mask)
     crop = crop_lungs(display, lungs, recipe.crop)
     black, _, _ = blanked(display, lungs, crop, recipe.crop)
     levels = np.stack([black, outside_in_contrast(display, crop)])
