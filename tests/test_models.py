@@ -17,10 +17,9 @@ from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.models.nets import build_segmenter
 from covidnet_node.models.networks import load_networks
 from covidnet_node.models.segment import judge_lungs, segment
-from covidnet_node.training.recipe import load_recipe
 from tests.tiny_medicine import DarkIsLung, drawn_chest, sighted, tiny_weights
 
-LIMITS = load_recipe().lungs
+LIMITS = load_manifest(weights_folder(None)).lungs
 
 
 @pytest.fixture(scope="module")

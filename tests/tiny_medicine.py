@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from covidnet_node.models.manifest import load_manifest
+from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.models.networks import Networks, load_networks
 from covidnet_node.phantom.film import draw_phantom
 from covidnet_node.training import stages
 from covidnet_node.training.dataset import open_folder
 from covidnet_node.training.export import export_weights
-from covidnet_node.training.recipe import SHIPPED, Label, load_recipe
+from covidnet_node.training.recipe import SHIPPED, Label, LungsRecipe, load_recipe
 
 COLUMNS = (
     "id source patient_id label view split has_mask mask_style".split()  # noqa: SIM905 - as a row
@@ -71,14 +71,7 @@ def tiny_recipe():
         classifier=replace(recipe.classifier, batch=4, epochs=1),
         label=Label("Tiny", "0.0-tiny", provisional=True, notice="For tests only"),
         # An untrained network finds lungs nowhere or everywhere: both will do here.
-        lungs=replace(
-            recipe.lungs,
-            threshold=0.0,
-            least_lung=0.0,
-            most_bridge=1.0,
-            most_on_border=1.0,
-            least_trust=0.0,
-        ),
+        lungs=LungsRecipe(threshold=0.0, most_bridge=1.0, let_through=1.0),
     )
 
 
@@ -88,10 +81,8 @@ TINY_NUMBERS = {
     "batch": "4",
     "epochs": "1",
     "threshold": "0.0",
-    "least_lung": "0.0",
     "most_bridge": "1.0",
-    "most_on_border": "1.0",
-    "least_trust": "0.0",
+    "let_through": "1.0",
 }
 
 
@@ -142,7 +133,7 @@ def sighted(folder: Path) -> Networks:
     """The tiny networks, with a segmenter that takes whatever is dark for lung and has no view."""
     manifest = load_manifest(folder)
     networks = load_networks(manifest, folder, "cpu")
-    sane = replace(manifest, lungs=load_recipe().lungs, view=None)
+    sane = replace(manifest, lungs=load_manifest(weights_folder(None)).lungs, view=None)
     return replace(networks, manifest=sane, segmenter=DarkIsLung(), view=None)
 
 

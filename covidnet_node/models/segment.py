@@ -30,6 +30,24 @@ class Lungs:
     """Share of validation's frontal films that look more like training's, 0 to 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """One piece a side, and what LungLimits are set on."""
+
+    mask: NDArray[np.bool_]
+    """(side, side)"""
+    area: float
+    """Share of the square, 0 to 1."""
+    smaller_lung: float
+    """Share of the square, 0 to 1."""
+    bridge: float
+    """Height of the mask where the lungs are nearest, by its greatest height, 0 to 1."""
+    on_border: float
+    """Share of the square's border that is lung."""
+    trust: float
+    """Mean probability inside the mask times the more ragged lung's solidity, about 0 to 1."""
+
+
 STRANGE = "the image does not look like a frontal chest radiograph"
 
 
@@ -84,15 +102,30 @@ def judge_lungs(probabilities: NDArray[np.float32], limits: LungLimits) -> Lungs
     `probabilities` is (2, side, side). The mask is cut at its lowest column between the
     halves, so that lungs that touch in front of the spine are still two.
     """
+    outline = outline_lungs(probabilities, limits.threshold)
+    remark = _remark(outline, limits)
+    return Lungs(outline.mask, outline.area, plausible=not remark, remark=remark)
+
+
+def outline_lungs(probabilities: NDArray[np.float32], threshold: float) -> Outline:
+    """The cleaned outline and what tells whether it can be two lungs."""
     field = probabilities[LUNG_FIELD]
-    rough = field >= limits.threshold
-    if float(rough.mean()) < limits.least_area / 2:
-        return Lungs(rough, float(rough.mean()), plausible=False, remark="no lungs were found")
+    rough = field >= threshold
+    if not rough.any():
+        return Outline(rough, 0.0, 0.0, 0.0, 0.0, 0.0)
     cut = _valley(rough)
     halves = (_main_piece(rough[:, :cut]), _main_piece(rough[:, cut:]))
     mask = np.concatenate(halves, axis=1)
-    remark = _size_remark(halves, cut, limits) or _trust_remark(probabilities, halves, limits)
-    return Lungs(mask, float(mask.mean()), plausible=not remark, remark=remark)
+    heights = mask.sum(axis=0)
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return Outline(
+        mask=mask,
+        area=float(mask.mean()),
+        smaller_lung=min(float(half.sum()) for half in halves) / mask.size,
+        bridge=float(heights[max(cut - 1, 0) : cut + 1].min() / max(heights.max(), 1)),
+        on_border=float(border.mean()),
+        trust=float(field[mask].mean()) * min(map(_solidity, halves)),
+    )
 
 
 def _valley(mask: NDArray[np.bool_]) -> int:
@@ -115,33 +148,27 @@ def _main_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled
 
 
-def _size_remark(halves: tuple[NDArray[np.bool_], ...], cut: int, limits: LungLimits) -> str:
-    """Two of them, large enough, not cut off."""
-    mask = np.concatenate(halves, axis=1)
-    if min(float(half.sum()) for half in halves) / mask.size < limits.least_lung:
-        return "only one lung was found"
-    if float(mask.mean()) < limits.least_area:
-        return "the lungs are too small for a chest radiograph"
-    heights = mask.sum(axis=0)
-    if heights[max(cut - 1, 0) : cut + 1].min() > limits.most_bridge * heights.max():
-        return "two separate lungs were not found"
-    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    if float(border.mean()) > limits.most_on_border:
-        return "the lungs are cut off by the edge of the image"
-    return ""
-
-
-def _trust_remark(
-    probabilities: NDArray[np.float32], halves: tuple[NDArray[np.bool_], ...], limits: LungLimits
-) -> str:
-    """Whether the network itself believes it."""
-    certainty = float(probabilities[LUNG_FIELD][np.concatenate(halves, axis=1)].mean())
-    if certainty * min(map(_solidity, halves)) < limits.least_trust:
-        return "the lung outline is uncertain"
-    return ""
+def _remark(outline: Outline, limits: LungLimits) -> str:
+    """Two of them, large enough, not cut off, and the network itself believes it."""
+    nothing = not outline.mask.any() or outline.area < limits.least_area / 2
+    cut_off = outline.on_border > limits.most_on_border
+    faults = (
+        (nothing, "no lungs were found"),
+        (outline.smaller_lung < limits.least_lung, "only one lung was found"),
+        (outline.area < limits.least_area, "the lungs are too small for a chest radiograph"),
+        (outline.bridge > limits.most_bridge, "two separate lungs were not found"),
+        (cut_off, "the lungs are cut off by the edge of the image"),
+        (outline.trust < limits.least_trust, "the lung outline is uncertain"),
+    )
+    return next((remark for wrong, remark in faults if wrong), "")
 
 
 def _solidity(half: NDArray[np.bool_]) -> float:
-    """Area by the area of the convex hull; the hull of pixel centers, so a little above 1."""
+    """Area by the area of the convex hull; the hull of pixel centers, so a little above 1.
+
+    0 for a line or less, which has no hull.
+    """
+    if min(half.any(axis=0).sum(), half.any(axis=1).sum()) < 2:
+        return 0.0
     hull = ConvexHull(np.argwhere(half & ~ndimage.binary_erosion(half)))
     return float(half.sum()) / float(hull.volume)

@@ -14,10 +14,8 @@ from rich.progress import track
 from torch import Tensor
 
 from covidnet_node.imaging.prepare import crop_lungs, segmenter_input
-from covidnet_node.models.nets import build_segmenter, to_device
-from covidnet_node.models.segment import judge_lungs, lung_probabilities
 from covidnet_node.training.dataset import Film, Folder, Split
-from covidnet_node.training.loop import training_device
+from covidnet_node.training.lungs import find_lungs, load_lung_limits, load_segmenter
 from covidnet_node.training.recipe import Recipe
 
 FILE = "crops.npz"
@@ -54,22 +52,16 @@ class Squares:
 def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
     """Segment and crop every frontal film into runs/crops.npz."""
     torch.set_num_threads(recipe.threads)
-    network = build_segmenter(recipe.segmenter.architecture)
-    state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)
-    network.load_state_dict(state)
-    place = training_device()
-    to_device(network, place)
+    network, limits = load_segmenter(runs, recipe), load_lung_limits(runs)
     side = recipe.crop.side
     ids: list[str] = []
     stacks: dict[str, list[NDArray[Any]]] = {name: [] for name in STACKS}
     for film in track([f for f in data.films if f.split is not Split.NONE], "crops"):
         display = data.display(film)
-        square = segmenter_input(display, recipe.segmenter.side)
-        probabilities = lung_probabilities(network, square.image[None], place)[0]
-        found = judge_lungs(probabilities, recipe.lungs)
-        if not found.plausible:
+        lungs = find_lungs(network, display, recipe.segmenter.side, limits)
+        if lungs is None:
             continue
-        crop = crop_lungs(display, square.to_source(found.mask), recipe.crop)
+        crop = crop_lungs(display, lungs, recipe.crop)
         ids.append(film.key)
         stacks["lungs"].append(np.round(crop.image * 255).astype(np.uint8))
         stacks["inside"].append(crop.inside)

@@ -29,6 +29,7 @@ from covidnet_node.training.crops import load_crops, prepared
 from covidnet_node.training.dataset import Folder, Split
 from covidnet_node.training.evaluation.evaluation import Order, evaluate
 from covidnet_node.training.evaluation.goals import Goal
+from covidnet_node.training.lungs import load_lung_limits
 from covidnet_node.training.recipe import SHIPPED, Recipe
 from covidnet_node.training.view import load_view
 
@@ -85,7 +86,7 @@ def export_weights(
     tensors = distance_tensors(calibration.distance)
     files["distance"] = _write(folder / "distance.safetensors", tensors)
     files["view"] = _write(folder / "view.safetensors", distance_tensors(load_view(runs)))
-    text = _manifest(data, recipe, calibration, files, metrics)
+    text = _manifest(data, runs, recipe, calibration, files, metrics)
     (folder / FILE).write_text(text, encoding="utf-8")
     return load_manifest(folder)
 
@@ -141,6 +142,7 @@ def _shipped(
 
 def _manifest(
     data: Folder,
+    runs: Path,
     recipe: Recipe,
     calibration: Calibration,
     files: Mapping[str, dict[str, object]],
@@ -171,7 +173,7 @@ def _manifest(
         "# Written by `covidnet-node train export`. Every file is verified by its hash at start.",
         _table("", head),
         _table("[segmenter]", segmenter | files["segmenter"]),
-        _table("[lungs]", asdict(recipe.lungs)),
+        _table("[lungs]", asdict(load_lung_limits(runs))),
         _table("[crop]", asdict(recipe.crop)),
         *(_table("[[member]]", member) for member in members),
         _table("[ensemble]", ensemble),

@@ -7,7 +7,6 @@ from typing import Any
 
 from covidnet_node.case import CropRecipe
 from covidnet_node.errors import BadConfig
-from covidnet_node.models.manifest import LungLimits
 
 SHIPPED = Path(__file__).with_name("recipe.toml")
 
@@ -86,6 +85,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class LungsRecipe:
+    """How it is learned what two lungs look like that can be read."""
+
+    threshold: float
+    """Probability at and above which a pixel is lung."""
+    most_bridge: float
+    """As in LungLimits, which it goes into as it is."""
+    let_through: float
+    """Share of validation's adults that each of the other limits lets through; 1 sets none."""
+
+
+@dataclass(frozen=True, slots=True)
 class ViewRecipe:
     """How it is learned what frontal chest films look like."""
 
@@ -111,7 +122,7 @@ class Recipe:
     members: tuple[MemberRecipe, ...]
     groups: tuple[GroupRecipe, ...]
     """For leave-one-group-out; nothing that is shipped depends on them."""
-    lungs: LungLimits
+    lungs: LungsRecipe
     view: ViewRecipe
     limits: Limits
     label: Label
@@ -148,7 +159,7 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
             groups=tuple(
                 GroupRecipe(group["name"], tuple(group["holds"])) for group in raw["group"]
             ),
-            lungs=LungLimits(**raw["lungs"]),
+            lungs=LungsRecipe(**raw["lungs"]),
             view=ViewRecipe(**raw["view"]),
             limits=Limits(**raw["limits"]),
             label=Label(**raw["label"]),

@@ -18,6 +18,7 @@ from covidnet_node.training.evaluation.ablation_card import Ablation, measure_ab
 from covidnet_node.training.evaluation.leave_out_figures import LeaveOut, measure_left_out
 from covidnet_node.training.export import export_weights, figures_of
 from covidnet_node.training.leave_out import LeaveOutOrder
+from covidnet_node.training.lungs import fit_lung_limits
 from covidnet_node.training.probing.probes import Order, Probes, run_probes
 from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.segmenter import train_segmenter
@@ -30,6 +31,7 @@ def segmenter(data: Path, runs: Path, minutes: float, recipe: Recipe) -> None:
     """Learn where the lungs are, then cut them out of every film."""
     folder = open_folder(data)
     train_segmenter(folder, runs, minutes, recipe)
+    fit_lung_limits(folder, runs, recipe)
     cut_crops(folder, runs, recipe)
 
 

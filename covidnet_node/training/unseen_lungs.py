@@ -12,18 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import torch
 from pydantic import TypeAdapter
 
 from covidnet_node.errors import BadConfig
 from covidnet_node.imaging.prepare import segmenter_input
-from covidnet_node.models.nets import build_segmenter, to_device
 from covidnet_node.models.segment import lung_probabilities
 from covidnet_node.training.dataset import Film, Folder, Split, with_masks
 from covidnet_node.training.evaluation.card import Block
 from covidnet_node.training.evaluation.intervals import Estimate, mean_estimate
 from covidnet_node.training.evaluation.outlines import Overlap, overlap
 from covidnet_node.training.loop import epochs_done, training_device
+from covidnet_node.training.lungs import load_segmenter
 from covidnet_node.training.recipe import Recipe
 from covidnet_node.training.segmenter import CHANNEL, train_segmenter
 
@@ -108,10 +107,7 @@ def as_json(found: Sequence[UnseenLungs]) -> str:
 def _overlaps(
     data: Folder, films: list[Film], folder: Path, recipe: Recipe
 ) -> list[tuple[Film, Overlap]]:
-    place = training_device()
-    network = build_segmenter(recipe.segmenter.architecture)
-    network.load_state_dict(torch.load(folder / "segmenter" / "best.pt", weights_only=True))
-    to_device(network, place)
+    network, place = load_segmenter(folder, recipe), training_device()
     found = []
     for film in films:
         display, reference = data.display(film), data.mask(film)

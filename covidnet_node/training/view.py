@@ -15,12 +15,13 @@ from torch import Generator, Tensor
 
 from covidnet_node.imaging.prepare import segmenter_input
 from covidnet_node.models.distance import Distance
-from covidnet_node.models.nets import LungNet, build_segmenter, to_device
+from covidnet_node.models.nets import LungNet
 from covidnet_node.models.segment import lungs_and_view
 from covidnet_node.training import augment
 from covidnet_node.training.calibrate import distance_tensors, fit_distance
 from covidnet_node.training.dataset import Film, Folder, Split
 from covidnet_node.training.loop import training_device
+from covidnet_node.training.lungs import load_segmenter
 from covidnet_node.training.recipe import Recipe
 
 FILE = "view.safetensors"
@@ -34,10 +35,7 @@ def fit_view(data: Folder, runs: Path, recipe: Recipe) -> Distance:
     for neither is a reason to refuse a film; validation's are seen as they are.
     """
     torch.set_num_threads(recipe.threads)
-    place = training_device()
-    network = build_segmenter(recipe.segmenter.architecture)
-    network.load_state_dict(torch.load(runs / "segmenter" / "best.pt", weights_only=True))
-    to_device(network, place)
+    network, place = load_segmenter(runs, recipe), training_device()
     generator = Generator().manual_seed(recipe.seed)
     films = tuple(film for film in data.films if film.split is Split.TRAIN)
     chosen = torch.randperm(len(films), generator=generator)[: recipe.view.films].tolist()

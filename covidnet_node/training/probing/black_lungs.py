@@ -14,19 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import nn
 
 from covidnet_node.imaging.prepare import (
     Crop,
     crop_lungs,
     resize,
-    segmenter_input,
 )
-from covidnet_node.models.nets import build_segmenter, to_device
-from covidnet_node.models.segment import judge_lungs, lung_probabilities
 from covidnet_node.training.dataset import Film, Folder
 from covidnet_node.training.evaluation.shortcuts import blanked
 from covidnet_node.training.loop import training_device
+from covidnet_node.training.lungs import find_lungs, load_lung_limits, load_segmenter
 from covidnet_node.training.probing.sights import SIDE, Shown, Sight, shrink
 from covidnet_node.training.recipe import Recipe
 
@@ -63,14 +60,15 @@ def show_black_lungs(
 
 
 def _cut(films: Sequence[Film], data: Folder, runs: Path, recipe: Recipe, path: Path) -> None:
-    segmenter = _load_segmenter(runs, recipe)
+    segmenter, limits = load_segmenter(runs, recipe), load_lung_limits(runs)
     ids: list[str] = []
     stack: list[NDArray[np.uint8]] = [np.zeros((0, 2, SIDE, SIDE), np.uint8)]
     for film in track(films, f"black lungs of {films[0].source}"):
-        both = _both(data.display(film), segmenter, recipe)
-        if both is not None:
+        display = data.display(film)
+        lungs = find_lungs(segmenter, display, recipe.segmenter.side, limits)
+        if lungs is not None:
             ids.append(film.key)
-            stack.append(both)
+            stack.append(_both(display, lungs, recipe))
     squares = np.concatenate(stack)
     fresh = path.with_suffix(".new.npz")
     np.savez(fresh, ids=np.array(ids, dtype=str), black=squares[:, 0], contrast=squares[:, 1])
@@ -83,15 +81,9 @@ def _load(path: Path) -> _Cut:
 
 
 def _both(
-    display: NDArray[np.uint8], segmenter: nn.Module, recipe: Recipe
-) -> NDArray[np.uint8] | None:
-    """(1, 2, SIDE, SIDE): both gray scales, or None where the lungs are implausible."""
-    square = segmenter_input(display, recipe.segmenter.side)
-    probabilities = lung_probabilities(segmenter, square.image[None], torch.device("cpu"))[0]
-    found = judge_lungs(probabilities, recipe.lungs)
-    if not found.plausible:
-        return None
-    lungs = square.to_source(found.mask)
+    display: NDArray[np.uint8], lungs: NDArray[np.bool_], recipe: Recipe
+) -> NDArray[np.uint8]:
+    """(1, 2, SIDE, SIDE): both gray scales."""
     crop = crop_lungs(display, lungs, recipe.crop)
     black, _, _ = blanked(display, lungs, crop, recipe.crop)
     levels = np.stack([black, outside_in_contrast(display, crop)])
@@ -111,10 +103,3 @@ def outside_in_contrast(display: NDArray[np.uint8], crop: Crop) -> NDArray[np.fl
     low, high = np.percentile(outside, (1.0, 99.0))
     stretched = np.clip((gray - low) / max(high - low, 1.0), 0.0, 1.0)
     return np.where(crop.inside, 0.0, stretched).astype(np.float32)
-
-
-def _load_segmenter(runs: Path, recipe: Recipe) -> nn.Module:
-    """On the CPU, as cut_crops has it: the same films are plausible."""
-    network = build_segmenter(recipe.segmenter.architecture)
-    network.load_state_dict(torch.load(runs / "segmenter" / "best.pt", weights_only=True))
-    return to_device(network, torch.device("cpu"))
