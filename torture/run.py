@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.node import wait_until
-from torture.account import Answered, balance, echoes, longest_life
+from torture.account import Answered, Balance, balance, echoes, longest_life
 from torture.faults import Tormentor
 from torture.images import draw_templates, images
 from torture.node import TorturedNode, Watcher, WorkerKind
@@ -94,24 +94,30 @@ def torture(plan: Plan) -> dict[str, Any]:
         "acknowledged": len(senders.acknowledged),
         "refused_and_sent_again": senders.refusals,
         "in_flight": watcher.most_in_flight,
-        "delivered": found.delivered,
-        "objects": found.objects,
-        "resent": found.resent,
-        "lost": len(found.lost),
         "owed": len(owed),
-        "missing": len(found.missing),
         "without_heatmap": bare,
-        "duplicated": len(found.duplicated),
-        "changed": len(found.changed),
-        "examples": [
-            uid
-            for faulty in (found.lost, found.missing, found.duplicated, found.changed)
-            for uid in faulty[:3]
-        ],
+        **_fates(found),
         "drained_in_s": round(drained, 1),
         "cases": cases,
         "echo": echoes(probes, node.lives),
         "memory": longest_life(node.lives),
+    }
+
+
+def _fates(found: Balance) -> dict[str, Any]:
+    """What became of the images, in numbers, and some UIDs of those that fared ill."""
+    faulty = {
+        "lost": found.lost,
+        "missing": found.missing,
+        "duplicated": found.duplicated,
+        "changed": found.changed,
+    }
+    return {
+        "delivered": found.delivered,
+        "objects": found.objects,
+        "resent": found.resent,
+        **{fate: len(uids) for fate, uids in faulty.items()},
+        "examples": [uid for uids in faulty.values() for uid in uids[:3]],
     }
 
 
