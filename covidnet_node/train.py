@@ -43,7 +43,7 @@ Selfsupervise = Annotated[
 
 RUNS, WEIGHTS = Path("runs"), Path("weights")
 
-SEGMENTER_SHARE, SELFSUPERVISE_SHARE, PRETRAIN_SHARE, CLASSIFIER_SHARE = 0.3, 0.2, 0.1, 0.4
+SEGMENTER_SHARE, SELFSUPERVISE_SHARE, PRETRAIN_SHARE, CLASSIFIER_SHARE = 0.3, 0.1, 0.1, 0.5
 """Of the budget of `train all`. Cutting the crops, calibration and export come on top."""
 
 
