@@ -62,6 +62,21 @@ def test_an_answer_is_complete(networks):
     assert answer.notes == ("a note",)
 
 
+def test_a_border_around_the_film_changes_nothing_but_the_places(networks):
+    display, _ = drawn_chest()
+    framed = np.pad(display, ((90, 60), (40, 80)))
+    plain, answer = (analyze(picture(each), networks) for each in (display, framed))
+    film = (slice(90, 390), slice(40, 240))
+    assert answer.lungs.shape == answer.explanation.heatmap.shape == framed.shape
+    assert answer.lungs.sum() == answer.lungs[film].sum()
+    both = (answer.lungs[film] & plain.lungs).sum()
+    assert 2 * both / (answer.lungs.sum() + plain.lungs.sum()) > 0.98
+    assert answer.lung_area_fraction == answer.lungs.mean()
+    moved = answer.explanation.heatmap[film]
+    assert moved.sum() == pytest.approx(answer.explanation.heatmap.sum())
+    assert np.abs(moved - plain.explanation.heatmap).mean() < 0.05
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.999])
 def test_the_explained_class_is_the_one_called(networks, threshold):
     manifest = networks.manifest

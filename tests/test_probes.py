@@ -191,6 +191,7 @@ def test_lung_crops_hold_nothing_from_outside_also_when_restyled():
 
 def test_black_lungs_keep_the_outside_alone(data, runs, tmp_path):
     shutil.copytree(runs / "segmenter", tmp_path / "segmenter")
+    shutil.copy(runs / "lungs.json", tmp_path)
     films = data.films[:4]
     shown = show_black_lungs(data, films, tmp_path, tiny_recipe(), Sight.BLACK)
     silhouettes = show(films, load_crops(runs), Sight.SILHOUETTE, CPU).only(shown.films)

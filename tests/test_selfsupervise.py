@@ -250,6 +250,7 @@ def test_a_member_finished_before_is_not_called_self_supervised(data, fresh, run
     pretrain_member(data, fresh, "A", 1.0, recipe)
     stages.classifier(data.path, _with_pretraining(fresh, runs), 1.0, recipe)
     shutil.copytree(runs / "segmenter", fresh / "segmenter")
+    shutil.copy(runs / "lungs.json", fresh)
     stages.calibrate(data.path, fresh, recipe)
     manifest = stages.export(data.path, fresh, fresh / "weights", recipe)
     assert {m.name: m.self_supervised for m in manifest.members} == {"A": False, "B": True}

@@ -1,7 +1,9 @@
 """Training: the rules of the data, one CPU step of every stage, resume, export."""
 
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -11,10 +13,10 @@ from covidnet_node.errors import BadConfig
 from covidnet_node.models.manifest import load_manifest
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_classifier
 from covidnet_node.models.networks import load_networks
-from covidnet_node.training import stages
+from covidnet_node.training import begun, stages
 from covidnet_node.training.calibrate import load_calibration
 from covidnet_node.training.classifier import load_member, share_outside, train_member
-from covidnet_node.training.crops import load_crops
+from covidnet_node.training.crops import cut_crops, load_crops
 from covidnet_node.training.dataset import (
     LABELS,
     Split,
@@ -25,10 +27,17 @@ from covidnet_node.training.dataset import (
     with_masks,
 )
 from covidnet_node.training.export import export_weights
+from covidnet_node.training.lungs import load_lung_limits
 from covidnet_node.training.mix_styles import mixed_styles
 from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.segmenter import segmentation_loss, train_segmenter
-from tests.tiny_medicine import draw_folder, tiny_recipe, tiny_recipe_file, train_everything
+from tests.tiny_medicine import (
+    copy_runs,
+    draw_folder,
+    tiny_recipe,
+    tiny_recipe_file,
+    train_everything,
+)
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +260,36 @@ def test_a_runs_folder_stays_with_its_data_and_recipe(data, runs, tmp_path):
     assert not (tmp_path / "weights").exists()
 
 
+def test_what_was_learned_from_films_prepared_otherwise_is_not_gone_on_with(
+    data, runs, monkeypatch
+):
+    monkeypatch.setattr(begun, "PREPARATION", 99)
+    with pytest.raises(BadConfig, match="begun with another"):
+        train_segmenter(data, runs, 1.0, tiny_recipe())
+
+
+def test_crops_are_cut_again_only_if_what_they_are_made_of_has_changed(data, runs, tmp_path):
+    shutil.copytree(runs / "segmenter", tmp_path / "segmenter")
+    shutil.copy(runs / "lungs.json", tmp_path)
+    recipe = tiny_recipe()
+    first = cut_crops(data, tmp_path, recipe)
+    before = (tmp_path / "crops.npz").stat().st_mtime_ns
+    again = cut_crops(data, tmp_path, recipe)
+    assert (tmp_path / "crops.npz").stat().st_mtime_ns == before
+    assert np.array_equal(again.lungs, first.lungs)
+    wider = cut_crops(data, tmp_path, replace(recipe, crop=replace(recipe.crop, margin=0.3)))
+    assert not np.array_equal(wider.lungs, first.lungs)
+
+
+def test_without_limits_nothing_is_exported(data, runs, tmp_path):
+    """Not a part of it either: the folder may hold weights that a node runs."""
+    copy = copy_runs(runs, tmp_path / "runs")
+    (copy / "lungs.json").unlink()
+    with pytest.raises(BadConfig, match=r"lungs\.json.*train segmenter"):
+        export_weights(data, copy, tmp_path / "weights", tiny_recipe())
+    assert not list(tmp_path.glob("weights/*.safetensors"))
+
+
 def test_an_unknown_member_is_named(data, runs):
     with pytest.raises(BadConfig, match="'C'"):
         train_member(data, runs, "C", 1.0, tiny_recipe())
@@ -269,6 +308,7 @@ def test_exported_weights_load_and_are_measured(data, runs, tmp_path):
     assert manifest.data_sha256 == data.sha256
     assert manifest == load_manifest(tmp_path / "weights")
     load_networks(manifest, tmp_path / "weights", "cpu")
+    assert manifest.lungs == load_lung_limits(runs)
     figures = {metric.name: metric for metric in manifest.metrics}
     assert 0.0 <= figures["lung Dice, lung-field"].value <= 1.0
     assert (

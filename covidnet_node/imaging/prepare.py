@@ -18,25 +18,10 @@ from PIL import Image
 from scipy import ndimage
 
 from covidnet_node.case import CropRecipe
+from covidnet_node.imaging.borders import Box, within_borders
 
-_COARSE = 384
-"""Pixels a side in which borders are looked for: their ends are found to a quarter of a percent."""
-_EVEN = 0.03
-"""Share of the gray scale that an even row may waver by: compression, a scanner's noise."""
-_EVEN_SHARE = 0.9
-"""Of a row, that must be even: letters stand in borders, and no row through a chest is so even."""
 _CLEARLY = 40.0
 """Gray levels of 255: white lungs of the very ill are at most as bright as the mediastinum."""
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Pixels [top, bottom) and [left, right) of the source image."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +35,17 @@ class Square:
     source_shape: tuple[int, int]
     """Rows and columns of the source image."""
 
+    def from_source(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """An outline of the source image as it lies on the square: (side, side), 0 to 255."""
+        whole = scale_mask(mask, self.source_shape).astype(np.uint8) * 255
+        cut: NDArray[np.uint8] = np.round(_cut(whole, self.box, len(self.image))).astype(np.uint8)
+        return cut
+
     def to_source(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """A mask found on the square, laid over the source image: nothing in its borders."""
+        """A mask found on the square, of any size, laid over the source image.
+
+        (rows, columns) of the source; nothing in its borders.
+        """
         box, placed = self.box, np.zeros(self.source_shape, np.bool_)
         within = (box.bottom - box.top, box.right - box.left)
         placed[box.top : box.bottom, box.left : box.right] = scale_mask(mask, within)
@@ -105,38 +99,6 @@ def segmenter_input(display: NDArray[np.uint8], side: int) -> Square:
     stretched = (small - np.float32(low)) / np.float32(max(high - low, 1.0))
     image: NDArray[np.float32] = np.clip(stretched, np.float32(0), np.float32(1))
     return Square(image, box, (display.shape[0], display.shape[1]))
-
-
-def within_borders(display: NDArray[np.uint8]) -> Box:
-    """The box that is left when even rows and columns are cut away from all four sides.
-
-    Collimators, digitizers and screenshots leave such borders, black, white or gray. A row is even
-    if nine tenths of it are within a thirtieth of the gray scale of its median: letters in a border
-    do not hold it up. What would be left with less than a fifth of a side is cut not at all.
-    """
-    rows, columns = display.shape
-    coarse = (min(columns, _COARSE), min(rows, _COARSE))
-    small = np.asarray(Image.fromarray(display).resize(coarse, Image.Resampling.BOX), np.float32)
-    low, high = np.percentile(small, (1.0, 99.0))
-    level = max(_EVEN * float(high - low), 1.0)
-    top, bottom = _uneven(small, level)
-    left, right = _uneven(small[top:bottom].T, level)
-    first, last = _uneven(small[top:bottom, left:right], level)
-    top, bottom = top + first, top + last
-    down, across = rows / small.shape[0], columns / small.shape[1]
-    box = Box(round(top * down), round(left * across), round(bottom * down), round(right * across))
-    if 5 * (box.bottom - box.top) < rows or 5 * (box.right - box.left) < columns:
-        return Box(0, 0, rows, columns)
-    return box
-
-
-def _uneven(lines: NDArray[np.float32], level: float) -> tuple[int, int]:
-    """From the first to behind the last line that is not even; (0, 0) if all are."""
-    if not lines.size:
-        return 0, 0
-    middle = np.median(lines, axis=1, keepdims=True)
-    uneven = np.flatnonzero((np.abs(lines - middle) <= level).mean(axis=1) < _EVEN_SHARE)
-    return (int(uneven[0]), int(uneven[-1]) + 1) if uneven.size else (0, 0)
 
 
 def scale_mask(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -21,8 +21,6 @@ class Lungs:
 
     mask: NDArray[np.bool_]
     """(side, side), the square that the segmenter saw."""
-    area_fraction: float
-    """Share of the square, 0 to 1."""
     plausible: bool
     remark: str
     """Why it is not plausible; empty if it is."""
@@ -104,7 +102,7 @@ def judge_lungs(probabilities: NDArray[np.float32], limits: LungLimits) -> Lungs
     """
     outline = outline_lungs(probabilities, limits.threshold)
     remark = _remark(outline, limits)
-    return Lungs(outline.mask, outline.area, plausible=not remark, remark=remark)
+    return Lungs(outline.mask, plausible=not remark, remark=remark)
 
 
 def outline_lungs(probabilities: NDArray[np.float32], threshold: float) -> Outline:

@@ -152,10 +152,10 @@ def invert_some(images: Tensor, share: float, generator: Generator) -> Tensor:
 
 
 def consolidate(images: Tensor, lungs: Tensor, share: float, generator: Generator) -> Tensor:
-    """A part of one lung, at any height, as white as the mediastinum, with a soft edge.
+    """A part of one lung, more often of its base, as white as the mediastinum, with a soft edge.
 
-    `lungs` are masks, (batch, 1, side, side), 0 or 1. Few outlined films show what the outline is
-    needed for most: a lung without air is still lung.
+    `images` and `lungs`, 0 to 1, are (batch, 1, side, side); `share` of the batch is changed. Few
+    outlined films show what the outline is needed for most: a lung without air is still lung.
     """
     count, _, side, _ = images.shape
     axis = torch.linspace(-1, 1, side, device=images.device)
@@ -176,7 +176,10 @@ def consolidate(images: Tensor, lungs: Tensor, share: float, generator: Generato
 def border(
     images: Tensor, masks: Tensor, share: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Some films smaller, with a border of any gray around them that is not even enough to cut."""
+    """A share of the films smaller, in a border of any gray, too noisy to be cut away.
+
+    `images` and `masks`, 0 to 1, are (batch, 1, side, side), and so is what is returned.
+    """
     count, _, side, _ = images.shape
     device = images.device
     draw = torch.rand(6, count, generator=generator, device=device)

@@ -11,11 +11,13 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from covidnet_node.errors import BadConfig
-from covidnet_node.training.crops import FILE as CROPS
 from covidnet_node.training.dataset import Folder
 from covidnet_node.training.recipe import Recipe, Stage
 
 FILE = "begun.json"
+CROPS = "crops.npz"
+PREPARATION = 2
+"""To be raised with every change of imaging/prepare.py: what was learned before it is of no use."""
 NO_CROPS = "run `covidnet-node train segmenter` first"
 
 
@@ -33,7 +35,7 @@ class Begun:
 def begin_segmenter(data: Folder, runs: Path, recipe: Recipe) -> None:
     """Note in runs/segmenter what it is begun with; raises BadConfig if it was something else."""
     numbers = replace(recipe.segmenter, stage=_endless(recipe.segmenter.stage))
-    said = digest_of_numbers(recipe.seed, numbers)
+    said = digest_of_numbers(PREPARATION, recipe.seed, numbers)
     hold_to(runs / "segmenter" / FILE, Begun(data.sha256, said, ""))
 
 

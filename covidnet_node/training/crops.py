@@ -14,11 +14,17 @@ from rich.progress import track
 from torch import Tensor
 
 from covidnet_node.imaging.prepare import crop_lungs, segmenter_input
+from covidnet_node.training.begun import (
+    CROPS,
+    PREPARATION,
+    digest_of_file,
+    digest_of_numbers,
+)
 from covidnet_node.training.dataset import Film, Folder, Split
 from covidnet_node.training.lungs import find_lungs, load_lung_limits, load_segmenter
 from covidnet_node.training.recipe import Recipe
 
-FILE = "crops.npz"
+MADE_OF = "crops.json"
 STACKS = ("lungs", "inside", "outline", "whole")
 
 
@@ -50,8 +56,16 @@ class Squares:
 
 
 def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
-    """Segment and crop every frontal film into runs/crops.npz."""
+    """Segment and crop every frontal film into runs/crops.npz, unless that is what is there.
+
+    It is not done again where nothing has changed: another device would change single pixels, and
+    the stages after it would take the crops for others.
+    """
     torch.set_num_threads(recipe.threads)
+    source = _made_of(data, runs, recipe)
+    note = runs / MADE_OF
+    if (runs / CROPS).exists() and note.exists() and note.read_text() == source:
+        return load_crops(runs)
     network, limits = load_segmenter(runs, recipe), load_lung_limits(runs)
     side = recipe.crop.side
     ids: list[str] = []
@@ -69,17 +83,25 @@ def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
         whole = segmenter_input(display, side).image
         stacks["whole"].append(np.round(whole * 255).astype(np.uint8))
     crops = Crops(tuple(ids), **{name: np.stack(stack) for name, stack in stacks.items()})
-    fresh = runs / f"new-{FILE}"
+    fresh = runs / f"new-{CROPS}"
     np.savez(fresh, ids=np.array(ids), **{name: getattr(crops, name) for name in STACKS})
-    fresh.replace(runs / FILE)
+    fresh.replace(runs / CROPS)
+    note.write_text(source)
     return crops
 
 
 def load_crops(runs: Path) -> Crops:
     """Read what cut_crops wrote."""
-    with np.load(runs / FILE) as saved:
+    with np.load(runs / CROPS) as saved:
         ids = tuple(str(name) for name in saved["ids"])
         return Crops(ids, **{name: saved[name] for name in STACKS})
+
+
+def _made_of(data: Folder, runs: Path, recipe: Recipe) -> str:
+    """All that the crops depend on."""
+    network = digest_of_file(runs / "segmenter" / "best.pt")
+    numbers = (PREPARATION, data.sha256, network, load_lung_limits(runs), recipe.crop)
+    return digest_of_numbers(*numbers, recipe.segmenter.side)
 
 
 def squares(films: tuple[Film, ...], crops: Crops, place: torch.device, *, whole: bool) -> Squares:

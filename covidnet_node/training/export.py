@@ -19,7 +19,14 @@ from torch import Tensor
 import covidnet_node
 from covidnet_node.intended_use import CLASSES
 from covidnet_node.models.classify import member_outputs
-from covidnet_node.models.manifest import FILE, FORMAT, Manifest, Metric, load_manifest
+from covidnet_node.models.manifest import (
+    FILE,
+    FORMAT,
+    LungLimits,
+    Manifest,
+    Metric,
+    load_manifest,
+)
 from covidnet_node.models.nets import Classifier
 from covidnet_node.models.networks import Networks
 from covidnet_node.training.begun import begin_segmenter, begin_stage
@@ -73,7 +80,7 @@ def export_weights(
     for member in recipe.members:
         begin_stage(data, runs, "member", member.name, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    calibration = load_calibration(runs)
+    calibration, view, limits = load_calibration(runs), load_view(runs), load_lung_limits(runs)
     state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)
     files = {"segmenter": _write(folder / "segmenter.safetensors", state)}
     lungs = load_crops(runs).lungs
@@ -85,8 +92,8 @@ def export_weights(
         files[member.name]["self_supervised"] = was_self_supervised(runs, member.name)
     tensors = distance_tensors(calibration.distance)
     files["distance"] = _write(folder / "distance.safetensors", tensors)
-    files["view"] = _write(folder / "view.safetensors", distance_tensors(load_view(runs)))
-    text = _manifest(data, runs, recipe, calibration, files, metrics)
+    files["view"] = _write(folder / "view.safetensors", distance_tensors(view))
+    text = _manifest(data, limits, recipe, calibration, files, metrics)
     (folder / FILE).write_text(text, encoding="utf-8")
     return load_manifest(folder)
 
@@ -142,7 +149,7 @@ def _shipped(
 
 def _manifest(
     data: Folder,
-    runs: Path,
+    limits: LungLimits,
     recipe: Recipe,
     calibration: Calibration,
     files: Mapping[str, dict[str, object]],
@@ -173,7 +180,7 @@ def _manifest(
         "# Written by `covidnet-node train export`. Every file is verified by its hash at start.",
         _table("", head),
         _table("[segmenter]", segmenter | files["segmenter"]),
-        _table("[lungs]", asdict(load_lung_limits(runs))),
+        _table("[lungs]", asdict(limits)),
         _table("[crop]", asdict(recipe.crop)),
         *(_table("[[member]]", member) for member in members),
         _table("[ensemble]", ensemble),

@@ -1,9 +1,11 @@
 """The trained segmenter on films, and the limits of what counts as two lungs that can be read.
 
-The limits are set by validation's adults and by nothing else: films that are no frontal chest have
-no part in it, nor have children, whom the node is not for.
+The limits are set by validation's frontal films of adults and by nothing else: films that are no
+frontal chest have no part in it, nor has the children's set, for whom the node is not.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from rich.progress import track
 
+from covidnet_node.errors import BadConfig
 from covidnet_node.imaging.prepare import Square, segmenter_input
 from covidnet_node.models.manifest import LungLimits
 from covidnet_node.models.nets import LungNet, build_segmenter, to_device
 from covidnet_node.models.segment import Outline, judge_lungs, lung_probabilities, outline_lungs
+from covidnet_node.training.begun import NO_CROPS
 from covidnet_node.training.dataset import CHILDREN, Folder, Split
 from covidnet_node.training.loop import training_device
 from covidnet_node.training.recipe import LungsRecipe, Recipe
@@ -42,7 +46,10 @@ def find_lungs(
 
 
 def fit_lung_limits(data: Folder, runs: Path, recipe: Recipe) -> LungLimits:
-    """Outline validation's adults with the trained segmenter of `runs`; leaves runs/lungs.json."""
+    """Outline validation's adults with the trained segmenter of `runs`; leaves runs/lungs.json.
+
+    Raises BadConfig where there are none, or where the segmenter finds no lungs in too many.
+    """
     torch.set_num_threads(recipe.threads)
     network, side = load_segmenter(runs, recipe), recipe.segmenter.side
     films = [film for film in data.films if film.split is Split.VAL and film.source != CHILDREN]
@@ -55,27 +62,47 @@ def fit_lung_limits(data: Folder, runs: Path, recipe: Recipe) -> LungLimits:
     return limits
 
 
-def limits_of(outlines: list[Outline], recipe: LungsRecipe) -> LungLimits:
-    """Each limit where the recipe's share of the outlines stays on the right side of it."""
-    if recipe.let_through >= 1.0 or not outlines:
-        return LungLimits(recipe.threshold, 0.0, 0.0, recipe.most_bridge, 1.0, 0.0)
+def limits_of(outlines: Sequence[Outline], recipe: LungsRecipe) -> LungLimits:
+    """As tight as they can be for the recipe's share of the outlines to pass them all.
 
-    def least(values: list[float]) -> float:
-        return round(float(np.quantile(values, 1.0 - recipe.let_through)), 4)
-
-    return LungLimits(
+    Each limit refuses the same number of outlines, the next one is the limit. Raises BadConfig
+    if there are no outlines, or if one without lungs would pass.
+    """
+    none = LungLimits(
         threshold=recipe.threshold,
-        least_area=least([each.area for each in outlines]),
-        least_lung=least([each.smaller_lung for each in outlines]),
+        least_area=0.0,
+        least_lung=0.0,
         most_bridge=recipe.most_bridge,
-        most_on_border=-least([-each.on_border for each in outlines]),
-        least_trust=least([each.trust for each in outlines]),
+        most_on_border=1.0,
+        least_trust=0.0,
+    )
+    if recipe.let_through >= 1.0:
+        return none
+    values = np.array([(o.area, o.smaller_lung, -o.on_border, o.trust) for o in outlines])
+    if not len(values):
+        raise BadConfig("validation", "films", "has no frontal films of adults to set limits by")
+    ranked = np.sort(values, axis=0)
+    allowed = (1.0 - recipe.let_through) * len(values)
+    refused = next(
+        count
+        for count in range(int(allowed), -1, -1)
+        if (values < ranked[count]).any(axis=1).sum() <= allowed
+    )
+    area, lung, border, trust = (float(value) for value in ranked[refused])
+    if min(area, lung, trust) <= 0.0:
+        remedy = "has too many films in which the segmenter finds no two lungs: train it for longer"
+        raise BadConfig("validation", "films", remedy)
+    return replace(
+        none, least_area=area, least_lung=lung, most_on_border=-border, least_trust=trust
     )
 
 
 def load_lung_limits(runs: Path) -> LungLimits:
-    """Read what fit_lung_limits left."""
-    return _LIMITS.validate_json((runs / FILE).read_bytes())
+    """Read what fit_lung_limits left; raises BadConfig where it left nothing."""
+    try:
+        return _LIMITS.validate_json((runs / FILE).read_bytes())
+    except OSError as error:
+        raise BadConfig(str(runs / FILE), "runs", f"cannot be read: {NO_CROPS}") from error
 
 
 def _segment(

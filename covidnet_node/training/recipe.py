@@ -93,7 +93,7 @@ class LungsRecipe:
     most_bridge: float
     """As in LungLimits, which it goes into as it is."""
     let_through: float
-    """Share of validation's adults that each of the other limits lets through; 1 sets none."""
+    """Share of validation's adults that the other limits together let through; 1 sets none."""
 
 
 @dataclass(frozen=True, slots=True)

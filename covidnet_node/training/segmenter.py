@@ -12,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from covidnet_node.imaging.prepare import Box, segmenter_input
+from covidnet_node.imaging.prepare import segmenter_input
 from covidnet_node.models.nets import LUNG_AND_HEART, LUNG_FIELD, build_segmenter, normalize
 from covidnet_node.training import augment
 from covidnet_node.training.begun import begin_segmenter
@@ -89,7 +87,7 @@ def _load(data: Folder, films: tuple[Film, ...], side: int, place: torch.device)
     """Images and masks (n, 1, side, side) as uint8, and each film's channel."""
     squares = [segmenter_input(data.display(film), side) for film in films]
     masks = [
-        _cut(data.mask(film), square.box, side) for film, square in zip(films, squares, strict=True)
+        square.from_source(data.mask(film)) for film, square in zip(films, squares, strict=True)
     ]
     images = np.round(np.stack([square.image for square in squares]) * 255).astype(np.uint8)
     return (
@@ -97,12 +95,6 @@ def _load(data: Folder, films: tuple[Film, ...], side: int, place: torch.device)
         torch.from_numpy(np.stack(masks)).unsqueeze(1).to(place),
         torch.tensor([CHANNEL[film.mask_style] for film in films], device=place),
     )
-
-
-def _cut(mask: NDArray[np.bool_], box: Box, side: int) -> NDArray[np.uint8]:
-    picture = Image.fromarray(mask.astype(np.uint8) * 255)
-    within = (box.left, box.top, box.right, box.bottom)
-    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, within))
 
 
 def _batches(films: Batch, size: int, seed: int) -> Iterator[Batch]:

@@ -11,8 +11,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from covidnet_node.errors import BadConfig
-from covidnet_node.training import crops
-from covidnet_node.training.begun import NO_CROPS, digest_of_file, digest_of_numbers, hold_to
+from covidnet_node.training.begun import CROPS, NO_CROPS, digest_of_file, digest_of_numbers, hold_to
 from covidnet_node.training.classifier import pretrain_member, train_member
 from covidnet_node.training.dataset import Folder
 from covidnet_node.training.recipe import Recipe
@@ -69,7 +68,7 @@ def setup_of(
         data_sha256=data.sha256,
         left_out=left_out,
         self_supervised=self_supervised,
-        crops_sha256=digest_of_file(runs / crops.FILE),
+        crops_sha256=digest_of_file(runs / CROPS),
         stages_sha256=digest_of_numbers(*(astuple(each) for each in stages)),
     )
 
@@ -77,7 +76,7 @@ def setup_of(
 def open_trial(runs: Path, folder: Path, setup: Setup) -> None:
     """Make the trial's folder, or check that the one there is the same trial; raises BadConfig."""
     folder.mkdir(parents=True, exist_ok=True)
-    link(runs / crops.FILE, folder, NO_CROPS)
+    link(runs / CROPS, folder, NO_CROPS)
     hold_to(folder / FILE, setup)
 
 

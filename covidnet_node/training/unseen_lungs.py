@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from covidnet_node.errors import BadConfig
-from covidnet_node.imaging.prepare import segmenter_input
+from covidnet_node.imaging.prepare import scale_mask, segmenter_input
 from covidnet_node.models.segment import lung_probabilities
 from covidnet_node.training.dataset import Film, Folder, Split, with_masks
 from covidnet_node.training.evaluation.card import Block
@@ -110,11 +110,11 @@ def _overlaps(
     network, place = load_segmenter(folder, recipe), training_device()
     found = []
     for film in films:
-        display, reference = data.display(film), data.mask(film)
-        square = segmenter_input(display, recipe.segmenter.side)
+        square = segmenter_input(data.display(film), recipe.segmenter.side)
         both = lung_probabilities(network, square.image[None], place)[0]
         rough = both[CHANNEL[film.mask_style]] >= recipe.lungs.threshold
-        found.append((film, overlap(square.to_source(rough), reference)))
+        true = scale_mask(data.mask(film), square.source_shape)
+        found.append((film, overlap(square.to_source(rough), true)))
     return found
 
 

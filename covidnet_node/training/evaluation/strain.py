@@ -165,6 +165,17 @@ def _bordered(display: Display, outline: Outline, lots: Generator) -> tuple[Disp
     return np.pad(display, wide, constant_values=gray), np.pad(outline, wide)
 
 
+def _framed(display: Display, outline: Outline, lots: Generator) -> tuple[Display, Outline]:
+    """A page around the film: wide, shaded from side to side, grainy, with letters on it."""
+    wide = [(side // 5, side // 5) for side in display.shape]
+    page = np.pad(np.ones(display.shape, np.bool_), wide)
+    left, right = lots.uniform(0.0, 255.0, 2)
+    paper = np.linspace(left, right, page.shape[1])[None] + lots.normal(0.0, 8.0, page.shape)
+    letters = np.kron(lots.random((8, 40)) < 0.5, np.ones((2, 2), np.bool_))
+    paper[: letters.shape[0], : letters.shape[1]][letters[:, : page.shape[1]]] = 255.0
+    return np.where(page, np.pad(display, wide), _uint8(paper)), np.pad(outline, wide)
+
+
 def _clouded(display: Display, outline: Outline, lots: Generator) -> tuple[Display, Outline]:
     """The lower half of one lung as white as the mediastinum, with a soft edge."""
     rows, columns = np.nonzero(outline)
@@ -221,6 +232,7 @@ CHANGES: dict[str, Change] = {
     "negative": _negative,
     "turned by 15 degrees": _turned,
     "wide border, black or white": _bordered,
+    "wide border, shaded, grainy, with letters": _framed,
     "base of one lung white": _clouded,
     "cables, box and marker": _wired,
     "a fifth of the gray scale": _pale,

@@ -15,11 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from covidnet_node.imaging.prepare import (
-    Crop,
-    crop_lungs,
-    resize,
-)
+from covidnet_node.imaging.prepare import Crop, crop_lungs, resize
 from covidnet_node.training.dataset import Film, Folder
 from covidnet_node.training.evaluation.shortcuts import blanked
 from covidnet_node.training.loop import training_device
