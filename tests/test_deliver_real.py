@@ -52,7 +52,7 @@ def test_orthanc_keeps_report_and_heatmap_byte_for_byte(tmp_path: Path, orthanc:
     assert [each.fate for each in again] == [Fate.STORED, Fate.STORED]
     kept = {data_set_bytes(each) for each in orthanc.files()}
     assert kept == {data_set_bytes(each.path.read_bytes()) for each in owed}
-    wrong = Target("NOBODY", "127.0.0.1", orthanc.port, 5, 30)
+    wrong = Target("NOBODY", "127.0.0.1", orthanc.port, 30, 30)
     assert "rejected" in (echo(wrong, "COVIDNET") or "")
 
 
