@@ -17,7 +17,7 @@ from covidnet_node.training.recipe import Recipe, Stage
 FILE = "begun.json"
 CROPS = "crops.npz"
 PREPARATION = 2
-"""To be raised when imaging/prepare.py or borders.py change what networks see: no run goes on then."""
+"""To be raised when imaging/prepare.py or borders.py change what is seen: no run goes on then."""
 NO_CROPS = "run `covidnet-node train segmenter` first"
 
 
