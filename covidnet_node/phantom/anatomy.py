@@ -17,6 +17,8 @@ Plane = NDArray[np.float64]
 _RIBS = 10
 _AIR = 0.74
 """Share of an aerated lung that is air."""
+_TIP = 0.135
+"""Distance of a lung's tip from the midline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ def draw_chest(body: Body, rng: np.random.Generator) -> Chest:
     lungs = np.maximum(sides[0], sides[1])
     depth = _lung_depth(body) * lungs
     vessels = _vessels(body, rng) * lungs
-    texture = _cloud(body.u.shape, rng, body.scale * 0.007) * 0.045
+    texture = _cloud(body.u.shape, rng, body.scale * 0.007) * 0.02
     air = depth * _AIR * np.clip(1.0 - texture, 0.0, 1.2)
-    tissue = _trunk(body) - air - _airways(body) + _bones(body, lungs) + 3.4 * vessels
+    tissue = _trunk(body) - air - _airways(body) + _bones(body, lungs) + 2.4 * vessels
     return Chest(tissue, air, lungs > 0.5)
 
 
@@ -119,30 +121,41 @@ def _lung(body: Body, side: int) -> Plane:
     """One lung field, 0 to 1, bounded by chest wall, apex, diaphragm and mediastinum."""
     sign = (-1, 1)[side]
     across = body.u * sign
-    height = np.clip((0.80 - body.v) / (0.80 - body.apex), 0.0, 1.0)
-    wall = body.lung_width[side] * (1.0 - height**3.2) ** 0.6
+    wall = _wall(body, body.lung_width[side])
     wall = wall * (1.0 - 0.05 * np.clip((body.v - 0.62) / 0.2, 0.0, 1.0) ** 2)
     offset = across - 0.5 * body.lung_width[side]
     dome = body.dome[side] + np.where(offset > 0, 3.1, 1.4) * offset**2
     field = _edge(wall - across, 0.008) * _edge(dome - body.v, 0.007)
-    field = field * _edge(body.v - body.apex, 0.008) * _edge(across, 0.008)
+    field = field * _edge(body.v - body.apex, 0.008) * _edge(across - _medial(body), 0.008)
     return field * (1.0 - _mediastinum(body, sign))
+
+
+def _wall(body: Body, width: float | Plane) -> Plane:
+    """How far from the midline the chest wall bounds a lung of the given half-width."""
+    height = np.clip((0.80 - body.v) / (0.80 - body.apex), 0.0, 1.0)
+    wall: Plane = _TIP + (width - _TIP) * (1.0 - height**3.4) ** 0.62
+    return wall
+
+
+def _medial(body: Body) -> Plane:
+    """How far from the midline a lung begins: its tip is round, not drawn to the spine."""
+    above = np.clip((body.apex + 0.11 - body.v) / 0.11, 0.0, 1.0)
+    medial: Plane = _TIP * (1.0 - np.sqrt(1.0 - above**2))
+    return medial
 
 
 def _lung_depth(body: Body) -> Plane:
     """Front-to-back extent of the lungs, cm: thin at the wall and the apex."""
-    widest = np.where(body.u < 0, body.lung_width[0], body.lung_width[1])
-    height = np.clip((0.80 - body.v) / (0.80 - body.apex), 0.0, 1.0)
-    wall = np.maximum(widest * (1.0 - height**3.2) ** 0.6, 1e-3)
-    inside = np.clip(1.0 - np.abs(body.u / wall) ** 4, 0.0, 1.0) ** 0.45
-    apical = np.clip((body.v - body.apex) / 0.22, 0.0, 1.0) ** 0.5
-    return 0.74 * body.depth * inside * (0.42 + 0.58 * apical)
+    wall = _wall(body, np.where(body.u < 0, body.lung_width[0], body.lung_width[1]))
+    inside = np.clip(1.0 - np.abs(body.u / wall) ** 3, 0.0, 1.0) ** 0.5
+    apical = np.clip((body.v - body.apex) / 0.30, 0.0, 1.0) ** 0.6
+    return 0.74 * body.depth * inside * (0.34 + 0.66 * apical)
 
 
 def _mediastinum(body: Body, sign: int) -> Plane:
     """Great vessels, aortic knob and heart as they cover one lung, 0 to 1."""
     u, v = body.u, body.v
-    middle = np.interp(v, [0.0, 0.12, 0.3, 0.45, 0.8], [0.07, 0.055, 0.062, 0.068, 0.075])
+    middle = np.interp(v, [0.0, 0.12, 0.3, 0.45, 0.8], [0.075, 0.068, 0.075, 0.072, 0.075])
     cover = _edge(middle - np.abs(u), 0.010)
     size = body.heart
     if sign > 0:
@@ -207,7 +220,7 @@ def _rib(body: Body, number: int) -> Plane:
     front = _edge(height, 0.006)
     ends = _edge(np.abs(body.u) - 0.52 * half, 0.02)
     strength = (1.0 - front) + 0.55 * front * ends
-    return 2.1 * _tube(distance, 0.0145) * strength * _edge(np.abs(body.u) - 0.03, 0.006)
+    return 1.5 * _tube(distance, 0.0145) * strength * _edge(np.abs(body.u) - 0.03, 0.006)
 
 
 def _tube(distance: Plane, radius: float) -> Plane:
