@@ -195,9 +195,11 @@ class Glance(DarkIsLung):
         return self(images), self.seen
 
 
-def glancing(weights, *, far):
+def glancing(weights, *, far, turned_over=2e3):
+    """Networks to which a film looks this far from a chest, as it lies and turned over."""
     networks = load_networks(load_manifest(weights), weights, "cpu")
-    seen = (networks.view.center + far * networks.view.scale)[None]
+    center, scale = networks.view.center, networks.view.scale
+    seen = torch.stack([center + far * scale, center + turned_over * scale])
     manifest = replace(networks.manifest, lungs=LIMITS)
     return replace(networks, manifest=manifest, segmenter=Glance(seen))
 
@@ -212,6 +214,14 @@ def test_what_does_not_look_like_a_chest_is_said_so(weights):
     assert strange.strangeness == 1.0
     assert not strange.plausible
     assert np.array_equal(strange.mask, usual.mask)
+
+
+def test_a_film_that_looks_more_like_a_chest_turned_over_lies_upside_down(weights):
+    square = segmenter_input(drawn_chest()[0], 64).image
+    for far in (1e-3, 1e3):
+        found = segment(glancing(weights, far=far, turned_over=0.0), square)
+        assert not found.plausible
+        assert found.remark == "the film seems to be upside down"
 
 
 def test_what_is_wrong_with_the_lungs_is_said_first(weights):

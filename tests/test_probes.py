@@ -203,6 +203,10 @@ def test_black_lungs_keep_the_outside_alone(data, runs, tmp_path):
     again = show_black_lungs(data, films, tmp_path, tiny_recipe(), Sight.BLACK)
     assert torch.equal(again.images, shown.images)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("probes/*")} == before
+    recipe = tiny_recipe()
+    wider = replace(recipe, crop=replace(recipe.crop, margin=recipe.crop.margin + 0.1))
+    show_black_lungs(data, films, tmp_path, wider, Sight.BLACK)
+    assert len(list(tmp_path.glob("probes/*"))) == 2 * len(before)
 
 
 def test_outside_is_kept_in_its_own_contrast():

@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from torch import Tensor, nn
 
-from covidnet_node.models.distance import distance_scores
+from covidnet_node.models.distance import distance_scores, raw_distances
 from covidnet_node.models.manifest import LungLimits
 from covidnet_node.models.nets import LUNG_FIELD, LungNet, normalize
 from covidnet_node.models.networks import Networks, memory_verdict
@@ -47,25 +47,31 @@ class Outline:
 
 
 STRANGE = "the image does not look like a frontal chest radiograph"
+UPSIDE_DOWN = "the film seems to be upside down"
 
 
 def segment(networks: Networks, square: NDArray[np.float32]) -> Lungs:
     """Outline the lungs on the segmenter's square and judge the outline.
 
-    `square` is (side, side), 0 to 1, as imaging.prepare makes it. Raises RetryLater when the
-    device is out of memory.
+    `square` is (side, side), 0 to 1, as imaging.prepare makes it. It is shown to the network a
+    second time, turned over: a film that then looks more like a chest lies upside down. Raises
+    RetryLater when the device is out of memory.
     """
+    entry, view = networks.manifest.view, networks.view
     with memory_verdict():
-        if networks.view is None:
+        if entry is None or view is None:
             both = lung_probabilities(networks.segmenter, square[None], networks.device)
-            strangeness = 0.0
-        else:
-            both, seen = lungs_and_view(networks.segmenter, square[None], networks.device)
-            strangeness = float(distance_scores(networks.view, seen)[0])
+            return judge_lungs(both[0], networks.manifest.lungs)
+        either_way = np.stack([square, square[::-1]])
+        both, seen = lungs_and_view(networks.segmenter, either_way, networks.device)
     found = judge_lungs(both[0], networks.manifest.lungs)
-    entry = networks.manifest.view
-    strange = entry is not None and strangeness > entry.limit
-    remark = found.remark or (STRANGE if strange else "")
+    strangeness = float(distance_scores(view, seen)[0])
+    as_it_lies, turned_over = raw_distances(view, seen).tolist()
+    remark = found.remark
+    if not remark and turned_over < as_it_lies:
+        remark = UPSIDE_DOWN
+    if not remark and strangeness > entry.limit:
+        remark = STRANGE
     return replace(found, plausible=not remark, remark=remark, strangeness=strangeness)
 
 

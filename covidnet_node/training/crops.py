@@ -24,7 +24,7 @@ from covidnet_node.training.dataset import Film, Folder, Split
 from covidnet_node.training.lungs import find_lungs, load_lung_limits, load_segmenter
 from covidnet_node.training.recipe import Recipe
 
-MADE_OF = "crops.json"
+MADE_OF = "crops-made-of.txt"
 STACKS = ("lungs", "inside", "outline", "whole")
 
 
@@ -62,7 +62,7 @@ def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
     the stages after it would take the crops for others.
     """
     torch.set_num_threads(recipe.threads)
-    source = _made_of(data, runs, recipe)
+    source = made_of(data, runs, recipe)
     note = runs / MADE_OF
     if (runs / CROPS).exists() and note.exists() and note.read_text() == source:
         return load_crops(runs)
@@ -97,8 +97,8 @@ def load_crops(runs: Path) -> Crops:
         return Crops(ids, **{name: saved[name] for name in STACKS})
 
 
-def _made_of(data: Folder, runs: Path, recipe: Recipe) -> str:
-    """All that the crops depend on."""
+def made_of(data: Folder, runs: Path, recipe: Recipe) -> str:
+    """Digest of all that a film's outline and crop depend on."""
     network = digest_of_file(runs / "segmenter" / "best.pt")
     numbers = (PREPARATION, data.sha256, network, load_lung_limits(runs), recipe.crop)
     return digest_of_numbers(*numbers, recipe.segmenter.side)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from covidnet_node.imaging.prepare import Crop, crop_lungs, resize
+from covidnet_node.training.crops import made_of
 from covidnet_node.training.dataset import Film, Folder
 from covidnet_node.training.evaluation.shortcuts import blanked
 from covidnet_node.training.loop import training_device
@@ -38,12 +39,16 @@ class _Cut:
 def show_black_lungs(
     data: Folder, films: Sequence[Film], runs: Path, recipe: Recipe, sight: Sight
 ) -> Shown:
-    """The films whose lungs are plausible; kept by source in runs/probes, so that it resumes."""
+    """The films whose lungs are plausible; kept by source in runs/probes, so that it resumes.
+
+    What was cut with another segmenter, or prepared in another way, is cut anew.
+    """
     folder, place = runs / "probes", training_device()
     folder.mkdir(parents=True, exist_ok=True)
     kept: dict[str, NDArray[np.uint8]] = {}
+    digest = made_of(data, runs, recipe)
     for source in sorted({film.source for film in films}):
-        path = folder / f"black-lungs-{source}.npz"
+        path = folder / f"black-lungs-{source}-{digest[:12]}.npz"
         if not path.exists():
             _cut([film for film in films if film.source == source], data, runs, recipe, path)
         cut = _load(path)
