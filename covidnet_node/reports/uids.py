@@ -19,7 +19,7 @@ from covidnet_node.reports.order import (
     report_class,
 )
 
-RESULT_FORMAT = "4"
+RESULT_FORMAT = "5"
 """To be raised with every change of code that changes the bytes of a result."""
 
 _NO_ALGORITHM = "no algorithm"
