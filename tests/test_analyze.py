@@ -197,3 +197,12 @@ def test_no_dog_is_classified(shared, shipped):
 
     answer = analyze(look(read_source(shared / "dicom" / "dx_dog_thorax_mono1.dcm")), shipped)
     assert answer.outcome is Outcome.NOT_ANALYZED
+
+
+@pytest.mark.shared
+def test_nothing_is_concluded_from_teeth(shared, shipped):
+    """Which the node does not admit; `covidnet-node analyze` looks at what it is given."""
+    from covidnet_node.imaging.decode import read_source  # noqa: PLC0415 - beside its one use
+
+    answer = analyze(look(read_source(shared / "dicom" / "cr_teeth_modality_lut.dcm")), shipped)
+    assert answer.outcome in {Outcome.NOT_ANALYZED, Outcome.INCONCLUSIVE}

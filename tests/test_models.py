@@ -17,6 +17,7 @@ from covidnet_node.models.manifest import load_manifest, weights_folder
 from covidnet_node.models.nets import build_segmenter
 from covidnet_node.models.networks import load_networks
 from covidnet_node.models.segment import judge_lungs, segment
+from covidnet_node.phantom.film import draw_phantom
 from tests.tiny_medicine import DarkIsLung, drawn_chest, sighted, tiny_weights
 
 LIMITS = load_manifest(weights_folder(None)).lungs
@@ -189,9 +190,10 @@ class Glance(DarkIsLung):
 
     def __init__(self, seen):
         super().__init__()
-        self.seen = seen
+        self.seen, self.shown = seen, None
 
     def with_view(self, images):
+        self.shown = images
         return self(images), self.seen
 
 
@@ -219,9 +221,35 @@ def test_what_does_not_look_like_a_chest_is_said_so(weights):
 def test_a_film_that_looks_more_like_a_chest_turned_over_lies_upside_down(weights):
     square = segmenter_input(drawn_chest()[0], 64).image
     for far in (1e-3, 1e3):
-        found = segment(glancing(weights, far=far, turned_over=0.0), square)
+        networks = glancing(weights, far=far, turned_over=0.0)
+        found = segment(networks, square)
         assert not found.plausible
         assert found.remark == "the film seems to be upside down"
+        as_it_lies, turned_over = networks.segmenter.shown
+        assert torch.equal(turned_over, as_it_lies.flip(-2))
+        assert not torch.equal(turned_over, as_it_lies)
+
+
+def test_a_film_that_looks_the_same_turned_over_is_let_through(weights):
+    square = segmenter_input(drawn_chest()[0], 64).image
+    assert segment(glancing(weights, far=0.1, turned_over=0.1), square).plausible
+
+
+def test_what_is_no_chest_either_way_is_not_said_to_lie_upside_down(weights):
+    square = segmenter_input(drawn_chest()[0], 64).image
+    for far, turned_over in ((2e3, 1e3), (float("nan"), float("nan"))):
+        found = segment(glancing(weights, far=far, turned_over=turned_over), square)
+        assert found.remark == "the image does not look like a frontal chest radiograph"
+
+
+def test_the_shipped_weights_refuse_a_phantom_turned_over():
+    folder = weights_folder(None)
+    networks = load_networks(load_manifest(folder), folder, "cpu")
+    display = (draw_phantom(1).image >> 8).astype(np.uint8)
+    side = networks.manifest.segmenter.side
+    assert segment(networks, segmenter_input(display, side).image).plausible
+    for turned in (display[::-1], np.rot90(display, 2)):
+        assert not segment(networks, segmenter_input(turned.copy(), side).image).plausible
 
 
 def test_what_is_wrong_with_the_lungs_is_said_first(weights):

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from covidnet_node.cli import app
 from covidnet_node.errors import BadConfig
 from covidnet_node.imaging.prepare import crop_lungs
+from covidnet_node.training import crops as crops_room
 from covidnet_node.training.crops import Crops, load_crops
 from covidnet_node.training.dataset import CHILDREN, Film, Folder, Split, open_folder
 from covidnet_node.training.evaluation.card import check_card, write_block
@@ -25,7 +26,13 @@ from covidnet_node.training.probing.probes import Order, as_json, run_probes
 from covidnet_node.training.probing.report import PROBES, lines
 from covidnet_node.training.probing.sights import GRAY, SIDE, Sight, plain, show, vary
 from covidnet_node.training.probing.sources import Part, tell_sources
-from tests.tiny_medicine import draw_folder, drawn_chest, tiny_recipe, train_everything
+from tests.tiny_medicine import (
+    draw_folder,
+    drawn_chest,
+    tiny_recipe,
+    tiny_recipe_file,
+    train_everything,
+)
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CPU = torch.device("cpu")
@@ -189,7 +196,7 @@ def test_lung_crops_hold_nothing_from_outside_also_when_restyled():
         assert len(pictures[~outside].unique()) > 2
 
 
-def test_black_lungs_keep_the_outside_alone(data, runs, tmp_path):
+def test_black_lungs_keep_the_outside_alone(data, runs, tmp_path, monkeypatch):
     shutil.copytree(runs / "segmenter", tmp_path / "segmenter")
     shutil.copy(runs / "lungs.json", tmp_path)
     films = data.films[:4]
@@ -203,9 +210,8 @@ def test_black_lungs_keep_the_outside_alone(data, runs, tmp_path):
     again = show_black_lungs(data, films, tmp_path, tiny_recipe(), Sight.BLACK)
     assert torch.equal(again.images, shown.images)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("probes/*")} == before
-    recipe = tiny_recipe()
-    wider = replace(recipe, crop=replace(recipe.crop, margin=recipe.crop.margin + 0.1))
-    show_black_lungs(data, films, tmp_path, wider, Sight.BLACK)
+    monkeypatch.setattr(crops_room, "PREPARATION", 99)
+    show_black_lungs(data, films, tmp_path, tiny_recipe(), Sight.BLACK)
     assert len(list(tmp_path.glob("probes/*"))) == 2 * len(before)
 
 
@@ -344,9 +350,17 @@ def test_bad_folders_are_named(data, runs, tmp_path):
     with pytest.raises(BadConfig, match="older version"):
         run_probes(data, tmp_path, order(data), tiny_recipe())
     healthy = replace(data, films=tuple(each for each in data.films if each.label != "covid"))
-    shutil.copy(runs / "crops.npz", tmp_path)
+    for name in ("crops.npz", "lungs.json"):
+        shutil.copy(runs / name, tmp_path)
+    shutil.copytree(runs / "segmenter", tmp_path / "segmenter")
     with pytest.raises(BadConfig, match="COVID-19"):
         run_probes(healthy, tmp_path, replace(order(data), least=50), tiny_recipe())
+
+
+def test_probes_taught_on_other_crops_are_not_gone_on_with(data, runs, probed, monkeypatch):
+    monkeypatch.setattr(crops_room, "PREPARATION", 99)
+    with pytest.raises(BadConfig, match="begun with another"):
+        run_probes(data, runs, order(data), tiny_recipe())
 
 
 def test_json_and_card_say_how_it_was_made(data, probed, tmp_path):
@@ -372,6 +386,7 @@ def test_the_command_writes_both_and_refuses_a_card_without_marks(data, runs, tm
     card, figures = tmp_path / "CARD.md", tmp_path / "new" / "probes.json"
     card.write_text("no marks\n")
     words = ["train", "probes", "--data", str(data.path), "--runs", str(runs), "--minutes", "0.1"]
+    words += ["--recipe", str(tiny_recipe_file(tmp_path / "recipe.toml"))]
     refused = CliRunner().invoke(app, [*words, "--card", str(card)])
     assert isinstance(refused.exception, BadConfig)
     card.write_text(f"{PROBES.start}\n{PROBES.end}\n")

@@ -31,6 +31,7 @@ from covidnet_node.training.lungs import load_lung_limits
 from covidnet_node.training.mix_styles import mixed_styles
 from covidnet_node.training.recipe import load_recipe
 from covidnet_node.training.segmenter import segmentation_loss, train_segmenter
+from covidnet_node.training.view import fit_view, vary
 from tests.tiny_medicine import (
     copy_runs,
     draw_folder,
@@ -288,6 +289,38 @@ def test_without_limits_nothing_is_exported(data, runs, tmp_path):
     with pytest.raises(BadConfig, match=r"lungs\.json.*train segmenter"):
         export_weights(data, copy, tmp_path / "weights", tiny_recipe())
     assert not list(tmp_path.glob("weights/*.safetensors"))
+
+
+@pytest.mark.parametrize("part", ["view", "limits"])
+def test_what_was_calibrated_otherwise_is_not_exported(data, runs, tmp_path, part):
+    recipe = tiny_recipe()
+    other = {
+        "view": replace(recipe.view, directions=recipe.view.directions + 1),
+        "limits": replace(recipe.limits, disagreement_quantile=0.5),
+    }
+    changed = replace(recipe, **{part: other[part]})
+    with pytest.raises(BadConfig, match="train calibrate"):
+        export_weights(data, runs, tmp_path / "weights", changed)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_too_few_films_teach_no_view(data, runs):
+    few = replace(data, films=data.films[:4])
+    with pytest.raises(BadConfig, match="5 frontal films"):
+        fit_view(few, runs, tiny_recipe())
+
+
+def test_the_view_is_taught_films_as_they_may_come():
+    squares = torch.rand(10, 64, 64, generator=torch.Generator().manual_seed(1)).numpy()
+    before = squares.copy()
+    varied, again = (vary(squares, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert varied.shape == squares.shape
+    assert np.array_equal(varied, again)
+    assert np.array_equal(squares, before)
+    assert np.array_equal(varied[6:], 1 - squares[6:])
+    changed = (varied[:6] != squares[:6]).any(axis=(1, 2))
+    assert changed[2:].all()
+    assert 0 <= varied.min() <= varied.max() <= 1
 
 
 def test_an_unknown_member_is_named(data, runs):

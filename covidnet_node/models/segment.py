@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from torch import Tensor, nn
 
-from covidnet_node.models.distance import distance_scores, raw_distances
+from covidnet_node.models.distance import Distance, distance_scores, raw_distances
 from covidnet_node.models.manifest import LungLimits
 from covidnet_node.models.nets import LUNG_FIELD, LungNet, normalize
 from covidnet_node.models.networks import Networks, memory_verdict
@@ -54,8 +54,9 @@ def segment(networks: Networks, square: NDArray[np.float32]) -> Lungs:
     """Outline the lungs on the segmenter's square and judge the outline.
 
     `square` is (side, side), 0 to 1, as imaging.prepare makes it. It is shown to the network a
-    second time, turned over: a film that then looks more like a chest lies upside down. Raises
-    RetryLater when the device is out of memory.
+    second time, turned over: what then looks more like a frontal chest is refused, as lying
+    upside down if it looks enough like one then. Raises RetryLater when the device is out of
+    memory.
     """
     entry, view = networks.manifest.view, networks.view
     with memory_verdict():
@@ -65,14 +66,18 @@ def segment(networks: Networks, square: NDArray[np.float32]) -> Lungs:
         either_way = np.stack([square, square[::-1]])
         both, seen = lungs_and_view(networks.segmenter, either_way, networks.device)
     found = judge_lungs(both[0], networks.manifest.lungs)
+    remark = found.remark or _what_is_strange(view, seen, entry.limit)
     strangeness = float(distance_scores(view, seen)[0])
-    as_it_lies, turned_over = raw_distances(view, seen).tolist()
-    remark = found.remark
-    if not remark and turned_over < as_it_lies:
-        remark = UPSIDE_DOWN
-    if not remark and strangeness > entry.limit:
-        remark = STRANGE
     return replace(found, plausible=not remark, remark=remark, strangeness=strangeness)
+
+
+def _what_is_strange(view: Distance, seen: Tensor, limit: float) -> str:
+    """About a film seen as it lies and turned over, (2, width); empty if nothing is strange."""
+    as_it_lies, turned_over = raw_distances(view, seen).tolist()
+    usual, usual_turned = (distance_scores(view, seen) <= limit).tolist()
+    if turned_over < as_it_lies and usual_turned:
+        return UPSIDE_DOWN
+    return "" if usual and as_it_lies <= turned_over else STRANGE
 
 
 def lungs_and_view(

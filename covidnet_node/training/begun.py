@@ -15,6 +15,7 @@ from covidnet_node.training.dataset import Folder
 from covidnet_node.training.recipe import Recipe, Stage
 
 FILE = "begun.json"
+CALIBRATED = "calibrated.txt"
 CROPS = "crops.npz"
 PREPARATION = 2
 """To be raised when imaging/prepare.py or borders.py change what is seen: no run goes on then."""
@@ -50,6 +51,26 @@ def begin_stage(data: Folder, runs: Path, stage: str, name: str, recipe: Recipe)
     said = digest_of_numbers(recipe.seed, recipe.member(name), recipe.crop, numbers)
     hold_to(folder / FILE, Begun(data.sha256, said, digest_of_file(runs / CROPS)))
     return folder
+
+
+def note_calibration(data: Folder, runs: Path, recipe: Recipe) -> None:
+    """Note in runs/calibrated.txt what calibration and view were just fitted on."""
+    (runs / CALIBRATED).write_text(_calibrated_on(data, runs, recipe))
+
+
+def check_calibration(data: Folder, runs: Path, recipe: Recipe) -> None:
+    """Raise BadConfig if they were fitted on other networks, films or numbers than these."""
+    file = runs / CALIBRATED
+    if not file.exists() or file.read_text() != _calibrated_on(data, runs, recipe):
+        remedy = "calibration and view are of something else: run `covidnet-node train calibrate`"
+        raise BadConfig(str(file), "runs", remedy)
+
+
+def _calibrated_on(data: Folder, runs: Path, recipe: Recipe) -> str:
+    folders = ["segmenter", *(f"member-{member.name}" for member in recipe.members)]
+    networks = [digest_of_file(runs / folder / "best.pt") for folder in folders]
+    numbers = (PREPARATION, data.sha256, recipe.seed, recipe.view, recipe.limits)
+    return digest_of_numbers(*numbers, digest_of_file(runs / CROPS), networks)
 
 
 def _endless(stage: Stage) -> Stage:

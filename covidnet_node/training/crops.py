@@ -83,6 +83,7 @@ def cut_crops(data: Folder, runs: Path, recipe: Recipe) -> Crops:
         whole = segmenter_input(display, side).image
         stacks["whole"].append(np.round(whole * 255).astype(np.uint8))
     crops = Crops(tuple(ids), **{name: np.stack(stack) for name, stack in stacks.items()})
+    note.unlink(missing_ok=True)
     fresh = runs / f"new-{CROPS}"
     np.savez(fresh, ids=np.array(ids), **{name: getattr(crops, name) for name in STACKS})
     fresh.replace(runs / CROPS)

@@ -29,7 +29,7 @@ from covidnet_node.models.manifest import (
 )
 from covidnet_node.models.nets import Classifier
 from covidnet_node.models.networks import Networks
-from covidnet_node.training.begun import begin_segmenter, begin_stage
+from covidnet_node.training.begun import begin_segmenter, begin_stage, check_calibration
 from covidnet_node.training.calibrate import Calibration, distance_tensors, load_calibration
 from covidnet_node.training.classifier import load_member, was_self_supervised
 from covidnet_node.training.crops import load_crops, prepared
@@ -73,12 +73,13 @@ def export_weights(
 
     A member is stored in half precision only if that changes none of its probabilities by more
     than 1e-3. The segmenter never is: where the outline moves, so do the crop and its gray scale,
-    and with them the probabilities (0.0035 were seen). Raises BadConfig if they were trained with
-    other data or another recipe than these, which the manifest names.
+    and with them the probabilities (0.0035 were seen). Raises BadConfig if they were trained or
+    calibrated with other data or another recipe than these, which the manifest names.
     """
     begin_segmenter(data, runs, recipe)
     for member in recipe.members:
         begin_stage(data, runs, "member", member.name, recipe)
+    check_calibration(data, runs, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     calibration, view, limits = load_calibration(runs), load_view(runs), load_lung_limits(runs)
     state = torch.load(runs / "segmenter" / "best.pt", weights_only=True)

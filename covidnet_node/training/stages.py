@@ -11,6 +11,7 @@ from covidnet_node.models.manifest import Manifest
 from covidnet_node.models.networks import load_networks
 from covidnet_node.training import calibrate as calibration
 from covidnet_node.training.ablation import AblationOrder
+from covidnet_node.training.begun import note_calibration
 from covidnet_node.training.classifier import pretrain_member, train_member
 from covidnet_node.training.crops import cut_crops
 from covidnet_node.training.dataset import open_folder
@@ -61,6 +62,7 @@ def calibrate(data: Path, runs: Path, recipe: Recipe) -> None:
     folder = open_folder(data)
     calibration.calibrate(folder, runs, recipe)
     fit_view(folder, runs, recipe)
+    note_calibration(folder, runs, recipe)
 
 
 def export(data: Path, runs: Path, weights: Path, recipe: Recipe) -> Manifest:

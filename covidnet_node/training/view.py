@@ -1,7 +1,9 @@
 """Fit what frontal chest films look like to the segmenter: one class, learned from films alone.
 
-No image that is anything else has a part in it, neither in the fit nor in its limit: training's
-films say what is usual, validation's films how unusual a frontal film still may be.
+No image that is anything else has a part in the fit or in its limit: training's films say what is
+usual, validation's films how unusual a frontal film still may be. How many directions there are and
+how films are varied was chosen among a dozen ways by what they let through and refused of
+validation's outlined films as evaluation/strain.py changes them.
 """
 
 from pathlib import Path
@@ -13,6 +15,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
+from covidnet_node.errors import BadConfig
 from covidnet_node.imaging.prepare import segmenter_input
 from covidnet_node.models.distance import Distance
 from covidnet_node.models.nets import LungNet
@@ -25,6 +28,7 @@ from covidnet_node.training.lungs import load_segmenter
 from covidnet_node.training.recipe import Recipe
 
 FILE = "view.safetensors"
+FIFTHS = 5
 _BATCH = 32
 
 
@@ -33,7 +37,7 @@ def fit_view(data: Folder, runs: Path, recipe: Recipe) -> Distance:
 
     A fifth of training's films are seen covered, a fifth in dirty borders, a fifth moved and the
     others as negatives, for none of these is a reason to refuse a film; validation's are seen as
-    they are.
+    they are. Raises BadConfig for fewer than five films of training.
     """
     torch.set_num_threads(recipe.threads)
     network, place = load_segmenter(runs, recipe), training_device()
@@ -42,7 +46,9 @@ def fit_view(data: Folder, runs: Path, recipe: Recipe) -> Distance:
     chosen = torch.randperm(len(films), generator=generator)[: recipe.view.films].tolist()
     side = recipe.segmenter.side
     squares = _squares(data, tuple(films[index] for index in chosen), side)
-    train = _views(network, _varied(squares, generator), place)
+    if len(squares) < FIFTHS:
+        raise BadConfig("manifest.csv", "split train", f"needs {FIFTHS} frontal films or more")
+    train = _views(network, vary(squares, generator), place)
     val = tuple(film for film in data.films if film.split is Split.VAL)
     judged = _views(network, _squares(data, val, side), place)
     one = torch.zeros(len(train), dtype=torch.long)
@@ -62,10 +68,14 @@ def _squares(data: Folder, films: tuple[Film, ...], side: int) -> NDArray[np.flo
     )
 
 
-def _varied(squares: NDArray[np.float32], generator: Generator) -> NDArray[np.float32]:
+def vary(squares: NDArray[np.float32], generator: Generator) -> NDArray[np.float32]:
+    """A fifth covered, a fifth in borders, a fifth moved, the rest negatives, in this order.
+
+    `squares` is (n, side, side), 0 to 1, n at least 5, and so is what is returned.
+    """
     images = torch.from_numpy(squares).unsqueeze(1)
     covered, framed, moved, negative = images.tensor_split(
-        [len(images) * fifths // 5 for fifths in (1, 2, 3)]
+        [len(images) * fifths // FIFTHS for fifths in (1, 2, 3)]
     )
     varied = [
         augment.cover(covered, 0.6, generator),

@@ -240,7 +240,8 @@ CHANGES: dict[str, Change] = {
 }
 IMPOSTORS: dict[str, Callable[[Display], Display]] = {
     "lying on its side": lambda display: np.rot90(display).copy(),
-    "upside down": lambda display: display[::-1].copy(),
+    "upside down": lambda display: np.rot90(display, 2).copy(),
+    "upside down, mirrored": lambda display: display[::-1].copy(),
     "left half alone": lambda display: display[:, : display.shape[1] // 2].copy(),
     "upper half alone": lambda display: display[: display.shape[0] // 2].copy(),
     "lower half alone": lambda display: display[display.shape[0] // 2 :].copy(),

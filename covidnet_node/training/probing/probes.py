@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 
 from covidnet_node.errors import BadConfig
 from covidnet_node.intended_use import NOTICE
-from covidnet_node.training.crops import Crops, load_crops
+from covidnet_node.training.begun import CROPS, FILE, digest_of_file, hold_to
+from covidnet_node.training.crops import Crops, load_crops, made_of
 from covidnet_node.training.dataset import Film, Folder, Split, for_classes
 from covidnet_node.training.loop import training_device
 from covidnet_node.training.probing import covid
@@ -63,14 +64,25 @@ class Probes:
     covid19: tuple[CovidFigures, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What the probes of a runs folder were taught on."""
+
+    crops_sha256: str
+    black_lungs: str
+    seed: int
+
+
 def run_probes(data: Folder, runs: Path, order: Order, recipe: Recipe) -> Probes:
     """Teach and measure every probe into runs/probes; a run that was stopped goes on.
 
     Needs what `train segmenter` left; linear probes need trained members as well. Raises
-    BadConfig if there are no crops.
+    BadConfig if there are no crops, or if runs/probes was begun on others.
     """
     torch.set_num_threads(recipe.threads)
     crops = _crops(runs)
+    taught_on = _Begun(digest_of_file(runs / CROPS), made_of(data, runs, recipe), recipe.seed)
+    hold_to(runs / "probes" / FILE, taught_on)
     asked = {
         label: films
         for label in hospitals.LABELS_ASKED
